@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package profile is the data: what one session yields, and everything that
+// can be said about it without asking the kernel, a file or the network.
+//
+// A [Profile] is metadata and samples. A [Sample] is one stack of one thread
+// with its count; its addresses are shared through the profile's tables, leaf
+// first. Views over it are computed, never stored: the call tree
+// ([Profile.Tree]), the table of functions ([Profile.Functions]).
+package profile
+
+import (
+	"iter"
+	"time"
+)
+
+// Frequency is in samples a second and CPU (Hz).
+type Frequency int
+
+// Period is the time one sample stands for.
+func (f Frequency) Period() time.Duration {
+	if f <= 0 {
+		return 0
+	}
+	return time.Second / time.Duration(f)
+}
+
+// Thread is one OS thread under the name it had when sampled.
+type Thread struct {
+	PID, TID int
+	Comm     string // the kernel's thread name, at most 15 bytes, any bytes
+}
+
+// Stack is the addresses of one thread at one moment, leaf first. The kernel
+// part, if there is one, lies on the leaf side of the user part.
+type Stack struct {
+	Kernel, User []Addr
+	Truncated    bool // cut at the depth limit, root side lost
+}
+
+// Sample is one stack of one thread with the number of times it was seen.
+type Sample struct {
+	Thread
+	Addresses []AddressID // leaf first, kernel part before user part
+	Truncated bool
+	Count     uint64
+}
+
+// Profile is what one session yields.
+type Profile struct {
+	Meta      Metadata
+	Mappings  []Mapping
+	Addresses []Address
+	Samples   []Sample
+}
+
+// Counts says how good the data is, in samples. The three ways to be
+// imperfect are never merged.
+type Counts struct {
+	Samples   uint64 `json:"samples"`   // kept: the sum of all Sample.Count
+	Lost      uint64 `json:"lost"`      // taken, but not kept for lack of room
+	Truncated uint64 `json:"truncated"` // kept, but the stack was too deep
+	Unknown   uint64 `json:"unknown"`   // kept, but some frame has no name
+}
+
+// Ended says why sampling ended.
+type Ended string
+
+const (
+	EndedDuration    Ended = "duration reached"
+	EndedInterrupted Ended = "interrupted"
+	EndedExited      Ended = "target exited"
+)
+
+// Target is one profiled process.
+type Target struct {
+	PID     int    `json:"pid"`
+	Command string `json:"command"` // its executable's path; never its arguments
+}
+
+// Metadata describes the session that made a profile. Its JSON form is what
+// --metadata writes and what the formats embed.
+type Metadata struct {
+	Tool        string    `json:"tool"`         // "srprof"
+	ToolVersion string    `json:"tool_version"` // of the module
+	Host        string    `json:"host"`
+	Kernel      string    `json:"kernel"` // release, as uname -r
+	Arch        string    `json:"arch"`   // amd64, arm64
+	Targets     []Target  `json:"targets"`
+	Event       string    `json:"event"`       // "cpu-clock"
+	UserStacks  string    `json:"user_stacks"` // how user stacks were walked: "frame pointer"
+	FrequencyHz Frequency `json:"frequency_hz"`
+	CPUs        int       `json:"cpus"` // sampled
+	Start       time.Time `json:"start_time"`
+	FirstSample time.Time `json:"first_sample_time"` // zero if there was none
+	DurationNs  int64     `json:"duration_ns"`       // that sampling really lasted
+	SymbolizeNs int64     `json:"symbolize_ns"`      // from the end of sampling to names
+	Ended       Ended     `json:"ended"`
+	Counts      Counts    `json:"counts"`
+	Threads     int       `json:"threads"`     // seen in samples
+	CPUTimeNs   int64     `json:"cpu_time_ns"` // used by the targets meanwhile, by the kernel's own account
+	Warnings    []string  `json:"warnings,omitempty"`
+}
+
+// Duration that sampling really lasted.
+func (m *Metadata) Duration() time.Duration { return time.Duration(m.DurationNs) }
+
+// Command is a short name of what was profiled: "redis-server", or
+// "redis-server and 2 more".
+func (m *Metadata) Command() string { return commandOf(m.Targets) }
+
+// Warn adds a sentence that the reader of the profile must know.
+func (m *Metadata) Warn(sentence string) { m.Warnings = append(m.Warnings, sentence) }
+
+// Mapping returns the mapping of an address, nil if it lies in none.
+func (p *Profile) Mapping(id MappingID) *Mapping {
+	if id < 0 || int(id) >= len(p.Mappings) {
+		return nil
+	}
+	return &p.Mappings[id]
+}
+
+// Frames yields the frames of a sample, leaf first, each with its address. An
+// address that was not symbolized yields one unknown frame.
+func (p *Profile) Frames(s *Sample) iter.Seq2[*Address, *Frame] {
+	return func(yield func(*Address, *Frame) bool) {
+		for _, id := range s.Addresses {
+			a := &p.Addresses[id]
+			if len(a.Frames) == 0 {
+				f := UnknownFrame(p.Mapping(a.Mapping))
+				if !yield(a, &f) {
+					return
+				}
+				continue
+			}
+			for i := range a.Frames {
+				if !yield(a, &a.Frames[i]) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// Count sums up the samples and fills in Meta.Counts (all but Lost, which only
+// the sampler knows) and Meta.Threads. Call it after symbolizing.
+func (p *Profile) Count() {
+	lost := p.Meta.Counts.Lost
+	c := Counts{Lost: lost}
+	threads := map[[2]int]bool{}
+	for i := range p.Samples {
+		s := &p.Samples[i]
+		c.Samples += s.Count
+		if s.Truncated {
+			c.Truncated += s.Count
+		}
+		for _, f := range p.Frames(s) {
+			if f.Unknown {
+				c.Unknown += s.Count
+				break
+			}
+		}
+		threads[[2]int{s.PID, s.TID}] = true
+	}
+	p.Meta.Counts = c
+	p.Meta.Threads = len(threads)
+}
