@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package process
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/carverauto/serviceradar-profiler/profile"
+)
+
+// Files opens the files that a process has mapped. It holds on to the
+// process's root directory, so that files stay reachable by path after the
+// process has exited.
+type Files struct {
+	pid  int
+	root int // O_PATH descriptor, -1 without one
+}
+
+// ErrReplaced says that the file found by a mapping's path is not the one that
+// is mapped, so its symbols would be wrong.
+var ErrReplaced = errors.New("the file on disk is not the one in memory: it was replaced or deleted")
+
+// OpenFiles prepares to open files of a process. It always succeeds; what
+// cannot be had shows when a file is opened.
+func OpenFiles(pid int) *Files {
+	fd, err := unix.Open(path(pid, "root"), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		fd = -1
+	}
+	return &Files{pid: pid, root: fd}
+}
+
+// Close gives the root directory back.
+func (f *Files) Close() {
+	if f.root >= 0 {
+		unix.Close(f.root)
+		f.root = -1
+	}
+}
+
+// Open opens the very file behind m: by /proc/PID/map_files, which leads to
+// replaced and deleted files too (it needs CAP_CHECKPOINT_RESTORE or
+// CAP_SYS_ADMIN), by /proc/PID/exe, or by its path below the process's root,
+// if that still is the same file. Else the error is ErrReplaced,
+// fs.ErrNotExist or fs.ErrPermission.
+func (f *Files) Open(m *Mapping) (*os.File, error) {
+	mapFile := fmt.Sprintf("%s/%x-%x", path(f.pid, "map_files"), uint64(m.Start), uint64(m.Limit))
+	for _, p := range []string{mapFile, path(f.pid, "exe")} {
+		if file, err := openRegular(unix.AT_FDCWD, p); err == nil {
+			if same(file, m) {
+				return file, nil
+			}
+			file.Close()
+		}
+	}
+	file, err := f.openByPath(m.Path)
+	if err != nil {
+		if m.Deleted && errors.Is(err, fs.ErrNotExist) {
+			return nil, ErrReplaced
+		}
+		return nil, err
+	}
+	if m.Deleted || !same(file, m) {
+		file.Close()
+		return nil, ErrReplaced
+	}
+	return file, nil
+}
+
+// openByPath opens a path as the process sees it: absolute links stay inside
+// its root, which needs openat2 (Linux 5.6). Older kernels resolve them on the
+// host; the check of the inode then tells whether that led astray.
+func (f *Files) openByPath(p string) (*os.File, error) {
+	if f.root < 0 {
+		return nil, &fs.PathError{Op: "open", Path: path(f.pid, "root"), Err: fs.ErrNotExist}
+	}
+	how := unix.OpenHow{Flags: openFlags, Resolve: unix.RESOLVE_IN_ROOT}
+	fd, err := unix.Openat2(f.root, p, &how)
+	if errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EPERM) {
+		return openRegular(f.root, "."+p)
+	}
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: p, Err: err}
+	}
+	return regular(fd, p)
+}
+
+// O_NONBLOCK: a path may lead to a FIFO by now.
+const openFlags = unix.O_RDONLY | unix.O_CLOEXEC | unix.O_NONBLOCK | unix.O_NOCTTY
+
+func openRegular(dir int, p string) (*os.File, error) {
+	fd, err := unix.Openat(dir, p, openFlags, 0)
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: p, Err: err}
+	}
+	return regular(fd, p)
+}
+
+func regular(fd int, p string) (*os.File, error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		unix.Close(fd)
+		return nil, &fs.PathError{Op: "stat", Path: p, Err: err}
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFREG {
+		unix.Close(fd)
+		return nil, &fs.PathError{Op: "open", Path: p, Err: errors.New("not a regular file")}
+	}
+	return os.NewFile(uintptr(fd), p), nil
+}
+
+// same reports whether file is the one that m maps. Only inodes are compared:
+// on btrfs and overlayfs stat and maps disagree about the device. Overlayfs
+// may disagree about the inode as well; there the path has to do.
+func same(file *os.File, m *Mapping) bool {
+	var st unix.Stat_t
+	if unix.Fstat(int(file.Fd()), &st) != nil {
+		return false
+	}
+	if st.Ino == m.Inode {
+		return true
+	}
+	var fsys unix.Statfs_t
+	return unix.Fstatfs(int(file.Fd()), &fsys) == nil && fsys.Type == unix.OVERLAYFS_SUPER_MAGIC &&
+		file.Name() == m.Path && !m.Deleted
+}
+
+// maxVDSO bounds what is read of a vDSO; they have 2 to 4 pages.
+const maxVDSO = 1 << 20
+
+// ReadVDSO copies the vDSO out of a process's memory: it is an ELF object that
+// no file holds.
+func ReadVDSO(pid int, m *Mapping) ([]byte, error) {
+	if m.Kind != profile.MappingVDSO || m.Limit <= m.Start || m.Limit-m.Start > maxVDSO {
+		return nil, fmt.Errorf("read vDSO: %s-%s of %q is none", m.Start, m.Limit, m.Path)
+	}
+	mem, err := os.Open(path(pid, "mem"))
+	if err != nil {
+		return nil, gone(err)
+	}
+	defer mem.Close()
+	b := make([]byte, m.Limit-m.Start)
+	if _, err := mem.ReadAt(b, int64(m.Start)); err != nil {
+		return nil, fmt.Errorf("read vDSO: %w", gone(err))
+	}
+	return b, nil
+}
+
+// InOwnPIDNamespace reports whether this program runs in a PID namespace other
+// than the host's: the PIDs that it knows are then not those the kernel
+// reports in samples.
+func InOwnPIDNamespace() bool {
+	const initial = "pid:[4026531836]" // PROC_PID_INIT_INO: the same on every kernel since 3.8
+	ns, err := os.Readlink(Root + "/self/ns/pid")
+	return err == nil && !strings.EqualFold(ns, initial)
+}
