@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package session
+
+import (
+	"errors"
+	"io/fs"
+)
+
+// Kinds of failure, to branch on with errors.Is. Others are from the standard
+// library: fs.ErrNotExist (no such process), fs.ErrPermission, and
+// errors.ErrUnsupported (this kernel cannot).
+var (
+	ErrInvalid   = errors.New("invalid request")
+	ErrNoSamples = errors.New("no samples")
+)
+
+// Error is a failure that a user meets: what is wrong, and what to do. Its
+// text is one sentence.
+type Error struct {
+	Code    string // stable, for programs: "no_such_process"
+	Kind    error  // one of the kinds
+	Problem string // "there is no process 4242"
+	Remedy  string // "ps -e lists the running ones"
+	Cause   error  // what the kernel or a library said; may be nil
+}
+
+// Error is the sentence: problem, cause, remedy.
+func (e *Error) Error() string {
+	s := e.Problem
+	if e.Cause != nil {
+		s += " (" + e.Cause.Error() + ")"
+	}
+	if e.Remedy != "" {
+		s += "; " + e.Remedy
+	}
+	return s
+}
+
+// Unwrap lets errors.Is find the kind and the cause.
+func (e *Error) Unwrap() []error {
+	if e.Cause == nil {
+		return []error{e.Kind}
+	}
+	return []error{e.Kind, e.Cause}
+}
+
+// Invalid is an Error of kind ErrInvalid.
+func Invalid(code, problem, remedy string) *Error {
+	return &Error{Code: code, Kind: ErrInvalid, Problem: problem, Remedy: remedy}
+}
+
+// NotPermitted is an Error of kind fs.ErrPermission.
+func NotPermitted(code, problem, remedy string, cause error) *Error {
+	return &Error{Code: code, Kind: fs.ErrPermission, Problem: problem, Remedy: remedy, Cause: cause}
+}
+
+// Unsupported is an Error of kind errors.ErrUnsupported.
+func Unsupported(code, problem, remedy string, cause error) *Error {
+	return &Error{Code: code, Kind: errors.ErrUnsupported, Problem: problem, Remedy: remedy, Cause: cause}
+}
