@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package bpf is the kernel side: the C sources, the objects compiled from
+// them (committed, so that building needs Go alone) and the Go bindings of
+// their types and maps. It knows nothing of how they are used; that is
+// package sampler.
+//
+// The headers build on one another: kernel.h (what the kernel offers), abi.h
+// (what both sides share), maps.h, unwind.h (the walk), then sample.bpf.c.
+package bpf
+
+// clang's version is part of the output; Debian 12 has this one. __TARGET_ARCH
+// is set by bpf2go.
+//go:generate go tool bpf2go -go-package bpf -cc clang-14 -strip llvm-strip-14 -target amd64,arm64 -type config -type cpu -type sample_key -type stack_ref -type region -cflags "-O2 -Wall -Wextra -Werror -Wno-unused-variable -Wno-missing-field-initializers" Sample sample.bpf.c
