@@ -1,0 +1,270 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sampler
+
+import (
+	"cmp"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/carverauto/serviceradar-profiler/process"
+	"github.com/carverauto/serviceradar-profiler/profile"
+)
+
+// NoticeKind says what happened to a process.
+type NoticeKind uint8
+
+const (
+	NoticeForked   NoticeKind = iota + 1 // PID was born to Parent
+	NoticeExecuted                       // PID runs another program: its mappings are gone
+	NoticeExited                         // the main thread of PID, or all of it, ended
+	NoticeMapped                         // PID mapped Mapping, executable
+	NoticeMissed                         // notices were lost; look again at everything
+)
+
+// Notice is something the kernel says about a process besides samples.
+type Notice struct {
+	Kind    NoticeKind
+	PID     int
+	Parent  int // of NoticeForked
+	Mapping process.Mapping
+	time    uint64 // the kernel's, to order notices of different CPUs
+}
+
+// Notices listens to forks, execs, exits and executable mappings of the whole
+// host, which the kernel writes to one ring a CPU (perf_event_open(2), "MMAP
+// layout"). They are part of the perf ABI, so unlike tracepoints they have one
+// form on all kernels.
+type Notices struct {
+	rings []*ring
+	poll  int
+	wake  int // eventfd that ends Wait
+	done  atomic.Bool
+}
+
+// ringPages is the size of a ring; a page holds about 40 mappings. A power of
+// two, by the ABI.
+const ringPages = 8
+
+// OpenNotices begins to listen.
+func OpenNotices() (*Notices, error) {
+	cpus, err := onlineCPUs()
+	if err != nil {
+		return nil, err
+	}
+	n := &Notices{poll: -1, wake: -1}
+	if n.poll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
+		return nil, fmt.Errorf("listen to processes: %w", err)
+	}
+	if n.wake, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
+		n.Close()
+		return nil, fmt.Errorf("listen to processes: %w", err)
+	}
+	if err := n.watch(n.wake); err != nil {
+		n.Close()
+		return nil, err
+	}
+	for _, cpu := range cpus {
+		r, err := openRing(cpu)
+		if isOffline(err) {
+			continue
+		}
+		if err == nil {
+			n.rings = append(n.rings, r)
+			err = n.watch(r.event.fd)
+		}
+		if err != nil {
+			n.Close()
+			return nil, eventError(err)
+		}
+	}
+	return n, nil
+}
+
+func (n *Notices) watch(fd int) error {
+	ev := unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(fd)}
+	if err := unix.EpollCtl(n.poll, unix.EPOLL_CTL_ADD, fd, &ev); err != nil {
+		return fmt.Errorf("listen to processes: %w", err)
+	}
+	return nil
+}
+
+// Wait returns when there is something to Read, or false after Stop.
+func (n *Notices) Wait() bool {
+	var ev [8]unix.EpollEvent
+	for !n.done.Load() {
+		k, err := unix.EpollWait(n.poll, ev[:], -1)
+		if err != nil && !errors.Is(err, unix.EINTR) {
+			return false
+		}
+		if k > 0 && !n.done.Load() {
+			return true
+		}
+	}
+	return false
+}
+
+// Stop ends Wait, from any goroutine.
+func (n *Notices) Stop() {
+	n.done.Store(true)
+	one := [8]byte{1}
+	unix.Write(n.wake, one[:]) //nolint:errcheck // a full eventfd wakes as well
+}
+
+// Read passes on what was noticed since the last call, in the order of events.
+func (n *Notices) Read(each func(Notice)) {
+	var all []Notice
+	for _, r := range n.rings {
+		all = r.read(all)
+	}
+	slices.SortStableFunc(all, func(a, b Notice) int { return cmp.Compare(a.time, b.time) })
+	for _, notice := range all {
+		each(notice)
+	}
+}
+
+// Close gives the rings back. Wait must have returned.
+func (n *Notices) Close() {
+	for _, r := range n.rings {
+		r.Close()
+	}
+	n.rings = nil
+	for _, fd := range []*int{&n.poll, &n.wake} {
+		if *fd >= 0 {
+			unix.Close(*fd)
+			*fd = -1
+		}
+	}
+}
+
+// ring is the ring of one CPU.
+type ring struct {
+	event *event
+	mem   []byte // a page of control, then the data
+	data  []byte
+	buf   []byte // one record, put together where it wraps around
+}
+
+func openRing(cpu int) (*ring, error) {
+	attr := unix.PerfEventAttr{
+		Type:        unix.PERF_TYPE_SOFTWARE,
+		Config:      unix.PERF_COUNT_SW_DUMMY,
+		Size:        uint32(unsafe.Sizeof(unix.PerfEventAttr{})),
+		Sample_type: unix.PERF_SAMPLE_TIME, // with SampleIDAll: each record ends with its time
+		Bits: unix.PerfBitMmap | unix.PerfBitMmap2 | unix.PerfBitComm | unix.PerfBitCommExec |
+			unix.PerfBitTask | unix.PerfBitSampleIDAll | unix.PerfBitWatermark,
+		Wakeup: 1, // byte: wake at once, so that a child is sampled from its birth
+	}
+	e, err := openEvent(&attr, cpu)
+	if err != nil {
+		return nil, err
+	}
+	page := unix.Getpagesize()
+	mem, err := unix.Mmap(e.fd, 0, (1+ringPages)*page, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		e.Close()
+		return nil, fmt.Errorf("map ring of CPU %d: %w", cpu, err)
+	}
+	return &ring{event: e, mem: mem, data: mem[page:]}, nil
+}
+
+func (r *ring) Close() {
+	unix.Munmap(r.mem) //nolint:errcheck // cannot fail on our own mapping
+	r.event.Close()
+}
+
+// read appends the notices of all complete records.
+func (r *ring) read(to []Notice) []Notice {
+	control := (*unix.PerfEventMmapPage)(unsafe.Pointer(&r.mem[0]))
+	head := atomic.LoadUint64(&control.Data_head)
+	tail := control.Data_tail // ours alone
+	for head-tail >= recordHeader {
+		size := uint64(binary.NativeEndian.Uint16(r.bytes(tail, recordHeader)[6:]))
+		if size < recordHeader || size > head-tail {
+			// Cannot happen; if it does, nothing up to head can be read.
+			to = append(to, Notice{Kind: NoticeMissed})
+			tail = head
+			break
+		}
+		if notice, ok := parseRecord(r.bytes(tail, size)); ok {
+			to = append(to, notice)
+		}
+		tail += size
+	}
+	atomic.StoreUint64(&control.Data_tail, tail)
+	return to
+}
+
+// bytes copies n bytes at ring position at.
+func (r *ring) bytes(at, n uint64) []byte {
+	size := uint64(len(r.data))
+	r.buf = r.buf[:0]
+	from := at % size
+	if rest := size - from; rest < n {
+		r.buf = append(r.buf, r.data[from:]...)
+		r.buf = append(r.buf, r.data[:n-rest]...)
+		return r.buf
+	}
+	return append(r.buf, r.data[from:from+n]...)
+}
+
+const recordHeader = 8 // u32 type, u16 misc, u16 size
+
+const miscCommExec = 1 << 13 // PERF_RECORD_MISC_COMM_EXEC
+
+// parseRecord parses one record, its header included, as perf_event_open(2)
+// lays it out. It reports false for records of no interest.
+func parseRecord(b []byte) (Notice, bool) {
+	u32 := func(at int) uint32 { return binary.NativeEndian.Uint32(b[at:]) }
+	u64 := func(at int) uint64 { return binary.NativeEndian.Uint64(b[at:]) }
+	kind, misc := u32(0), binary.NativeEndian.Uint16(b[4:])
+	if len(b) < 32 { // none of ours is that short
+		return Notice{}, false
+	}
+	n := Notice{PID: int(u32(8)), time: u64(len(b) - 8)}
+	switch kind {
+	case unix.PERF_RECORD_LOST:
+		n = Notice{Kind: NoticeMissed, time: n.time}
+	case unix.PERF_RECORD_FORK: // pid, ppid, tid, ptid: threads have the parent's pid
+		n.Kind, n.Parent = NoticeForked, int(u32(12))
+		return n, n.PID != n.Parent
+	case unix.PERF_RECORD_EXIT:
+		n.Kind = NoticeExited
+		return n, n.PID == int(u32(16))
+	case unix.PERF_RECORD_COMM:
+		n.Kind = NoticeExecuted
+		return n, misc&miscCommExec != 0
+	case unix.PERF_RECORD_MMAP2:
+		return parseMapped(n, b)
+	default:
+		return Notice{}, false
+	}
+	return n, true
+}
+
+// parseMapped parses a PERF_RECORD_MMAP2: pid, tid, addr, len, pgoff, maj,
+// min, ino, ino generation, prot, flags, filename.
+func parseMapped(n Notice, b []byte) (Notice, bool) {
+	const name = 72
+	if len(b) < name+8 {
+		return Notice{}, false
+	}
+	u32 := func(at int) uint32 { return binary.NativeEndian.Uint32(b[at:]) }
+	u64 := func(at int) uint64 { return binary.NativeEndian.Uint64(b[at:]) }
+	n.Kind = NoticeMapped
+	n.Mapping.Start = profile.Addr(u64(16))
+	n.Mapping.Limit = profile.Addr(u64(16) + u64(24))
+	n.Mapping.Offset = int64(u64(32))
+	n.Mapping.Device = process.Device{Major: u32(40), Minor: u32(44)}
+	n.Mapping.Inode = u64(48)
+	path, _, _ := strings.Cut(string(b[name:len(b)-8]), "\x00")
+	n.Mapping.SetPath(strings.TrimSuffix(path, "//anon"))
+	return n, true
+}
