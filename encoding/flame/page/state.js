@@ -56,7 +56,7 @@ class State {
   #read() {
     const values = {};
     for (const [k, text] of new URLSearchParams(location.hash.slice(1))) {
-      if (!(k in beginning)) continue;
+      if (!Object.hasOwn(beginning, k)) continue;
       switch (typeof beginning[k]) {
         case "number": {
           const n = Number(text);

@@ -23,7 +23,8 @@
     return {
       g, hover, depth, name: parts ? parts[1] : hover,
       rect: g.querySelector("rect"), text: g.querySelector("text"),
-      start: Number(g.dataset.s), total: Number(g.dataset.n), match: false,
+      start: Number(g.dataset.s), total: Number(g.dataset.n),
+      match: false, shown: true, below: false, // as they stand in the document
     };
   }));
   const frames = rows.flat();
@@ -57,9 +58,12 @@
       const left = Math.max(0, (f.start - zoomed.start) * scale);
       const right = Math.min(width - 2 * margin, (f.start + f.total - zoomed.start) * scale);
       const w = right - left, shown = w >= thinnest;
-      f.g.classList.toggle("hidden", !shown);
+      if (shown !== f.shown) f.g.classList.toggle("hidden", !shown);
+      f.shown = shown;
       if (!shown) continue;
-      f.g.classList.toggle("below", f.depth < zoomed.depth);
+      const below = f.depth < zoomed.depth;
+      if (below !== f.below) f.g.classList.toggle("below", below);
+      f.below = below;
       f.rect.setAttribute("x", (margin + left).toFixed(2));
       f.rect.setAttribute("width", (w < 2 ? w : w - 0.6).toFixed(2));
       label(f, margin + left + padding, Math.floor((w - 2 * padding + 2) / letter));
@@ -75,8 +79,8 @@
       f.text = f.g.appendChild(document.createElementNS(SVG, "text"));
       f.text.setAttribute("y", 12);
     }
-    f.text.setAttribute("x", x.toFixed(2));
     if (f.text.textContent !== text) f.text.textContent = text;
+    if (text) f.text.setAttribute("x", x.toFixed(2));
   }
 
   function zoom(f) {
