@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/carverauto/serviceradar-profiler/sampler"
+)
+
+// errNotReady says that doctor found what would keep record from working; it
+// has been printed.
+var errNotReady = errors.New("this machine is not ready to record")
+
+func doctorCommand(s streams) *cobra.Command {
+	return &cobra.Command{
+		Use:   "doctor",
+		Short: "Say what this machine can do, and how to get what is missing",
+		Long: `Tries everything that a recording needs and says what is missing and how to get
+it. Exit code 0 means that srprof record would work; what is marked "limited"
+makes its results poorer, not impossible.`,
+		Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			return diagnose(s.out, sampler.Features())
+		},
+	}
+}
+
+func diagnose(w io.Writer, features []sampler.Feature) error {
+	var result error
+	for _, f := range features {
+		mark := "ok"
+		switch {
+		case !f.OK && f.Required:
+			mark, result = "MISSING", errNotReady
+		case !f.OK:
+			mark = "limited"
+		}
+		fmt.Fprintf(w, "%-8s %-34s %s\n", mark, f.Name, f.Found)
+		if !f.OK && f.Remedy != "" {
+			fmt.Fprintf(w, "%-8s %-34s -> %s\n", "", "", f.Remedy)
+		}
+	}
+	if result != nil {
+		fmt.Fprintln(w, "\nsrprof record does not work here.")
+		return result
+	}
+	fmt.Fprintln(w, "\nsrprof record works here.")
+	return nil
+}

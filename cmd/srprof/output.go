@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/carverauto/serviceradar-profiler/profile"
+	"github.com/carverauto/serviceradar-profiler/session"
+)
+
+// stdoutName is how users name standard output.
+const stdoutName = "-"
+
+// output is a file that is written whole or not at all: into a temporary file
+// beside it, which then takes its name. Creating that file at once shows
+// before a long recording, not after it, whether the place can be written.
+type output struct {
+	path   string
+	file   *os.File  // the temporary file; nil for a stream
+	to     io.Writer // the stream
+	encode func(io.Writer, *profile.Profile) error
+}
+
+// outputs are written one after the other; the first error ends it.
+type outputs []*output
+
+func (os outputs) write(p *profile.Profile) error {
+	for _, o := range os {
+		if err := o.write(p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// abandon removes what was not written to the end.
+func (os outputs) abandon() {
+	for _, o := range os {
+		o.abandon()
+	}
+}
+
+// createOutput prepares to write to path.
+func createOutput(path string, stdout io.Writer) (*output, error) {
+	if path == stdoutName {
+		return &output{to: stdout}, nil
+	}
+	info, err := os.Stat(path)
+	switch {
+	case err == nil && info.IsDir():
+		return nil, session.Invalid("output_is_directory", fmt.Sprintf("cannot write the profile to %s: it is a directory", path), "name a file in it")
+	case err == nil && !info.Mode().IsRegular():
+		return openStream(path) // a pipe or device has no temporary twin
+	}
+	// Write to what a symbolic link points to, not over the link.
+	if real, err := filepath.EvalSymlinks(path); err == nil {
+		path = real
+	}
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*.tmp")
+	if err != nil {
+		return nil, unwritable(path, err)
+	}
+	return &output{path: path, file: f}, nil
+}
+
+func openStream(path string) (*output, error) {
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		return nil, unwritable(path, err)
+	}
+	return &output{path: path, to: f}, nil
+}
+
+func unwritable(path string, err error) error {
+	var kind error = errors.ErrUnsupported
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		kind = fs.ErrPermission
+	case errors.Is(err, fs.ErrNotExist):
+		kind = fs.ErrNotExist
+	}
+	return &session.Error{Code: "output_not_writable", Kind: kind, Cause: cause(err),
+		Problem: "cannot write the profile to " + path, Remedy: "choose a directory that exists and that you may write to"}
+}
+
+// cause is err without the path that the sentence names already.
+func cause(err error) error {
+	var pe *fs.PathError
+	if errors.As(err, &pe) {
+		return pe.Err
+	}
+	return err
+}
+
+// write writes everything and gives the file its name.
+func (o *output) write(p *profile.Profile) error {
+	if o.file != nil {
+		return o.writeFile(p)
+	}
+	b := bufio.NewWriter(o.to)
+	if err := errors.Join(o.encode(b, p), b.Flush()); err != nil {
+		return fmt.Errorf("write the profile: %w", err)
+	}
+	return nil
+}
+
+func (o *output) writeFile(p *profile.Profile) error {
+	b := bufio.NewWriterSize(o.file, 64<<10)
+	err := errors.Join(o.encode(b, p), b.Flush(), o.file.Chmod(o.mode()))
+	if err = errors.Join(err, o.file.Close()); err != nil {
+		return fmt.Errorf("write the profile to %s: %w", o.path, err)
+	}
+	if err := os.Rename(o.file.Name(), o.path); err != nil {
+		return fmt.Errorf("write the profile: %w", err)
+	}
+	o.file = nil
+	return nil
+}
+
+// mode is the mode of the file that is replaced, else the usual one.
+func (o *output) mode() fs.FileMode {
+	if info, err := os.Stat(o.path); err == nil {
+		return info.Mode().Perm()
+	}
+	return 0o644 &^ umask()
+}
+
+func (o *output) abandon() {
+	if o.file != nil {
+		o.file.Close()
+		os.Remove(o.file.Name())
+		o.file = nil
+	}
+}
+
+// writeMetadata writes only how the profile was made.
+func writeMetadata(w io.Writer, p *profile.Profile) error {
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	return e.Encode(&p.Meta)
+}

@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package profiler
+
+import (
+	"os"
+	"runtime"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/carverauto/serviceradar-profiler/process"
+	"github.com/carverauto/serviceradar-profiler/profile"
+	"github.com/carverauto/serviceradar-profiler/sampler"
+	"github.com/carverauto/serviceradar-profiler/session"
+	"github.com/carverauto/serviceradar-profiler/symbol"
+)
+
+// collector turns counted stacks of addresses into a profile while sampling
+// goes on: it knows which process had what mapped where, follows forks and
+// execs, and opens each object while the process that maps it is still there.
+type collector struct {
+	spec    session.Spec
+	meta    profile.Metadata
+	builder *profile.Builder
+	kernel  profile.MappingID
+	objects objects
+	names   symbol.Resolver
+	ids     []profile.AddressID // scratch
+	sampler *sampler.Sampler
+	notices *sampler.Notices
+	heard   sync.WaitGroup
+
+	mu      sync.Mutex // guards targets and what they hold: notices come from their own goroutine
+	targets map[int]*target
+}
+
+func newCollector(spec session.Spec) (*collector, error) {
+	ts, err := findTargets(&spec)
+	if err != nil {
+		return nil, err
+	}
+	c := &collector{spec: spec, builder: profile.NewBuilder(), targets: map[int]*target{}}
+	c.names.Open = c.objects.open
+	c.kernel = c.addMapping(profile.Mapping{Kind: profile.MappingKernel, Path: profile.KernelPath, Start: kernelStart, Limit: ^profile.Addr(0)}, nil, nil)
+	c.meta = describe()
+	c.meta.FrequencyHz = frequency(spec.Frequency, &c.meta)
+	for _, t := range ts {
+		c.targets[t.id.PID] = t
+		c.meta.Targets = append(c.meta.Targets, profile.Target{PID: t.id.PID, Command: t.command})
+	}
+	return c, nil
+}
+
+// kernelStart is the lower end of the upper half of the address space, which
+// is the kernel's on amd64 and arm64.
+const kernelStart = 1 << 63
+
+// describe fills in what does not depend on the session.
+func describe() profile.Metadata {
+	m := profile.Metadata{Tool: "srprof", ToolVersion: Version(), Arch: runtime.GOARCH, Event: sampler.Event, UserStacks: sampler.WalkFramePointer}
+	m.Host, _ = os.Hostname() // no name is no reason to fail
+	var u unix.Utsname
+	if unix.Uname(&u) == nil {
+		m.Kernel = unix.ByteSliceToString(u.Release[:])
+	}
+	return m
+}
+
+// Version is the module's version as Go recorded it: a tag, or the commit.
+func Version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok || info.Main.Version == "" {
+		return "(devel)"
+	}
+	return info.Main.Version
+}
+
+// sampleInto tells the sampler whom to sample, and makes sure that these are
+// still the processes that were asked for.
+func (c *collector) sampleInto(s *sampler.Sampler) error {
+	c.sampler = s
+	for _, t := range c.targets {
+		if err := s.AddTarget(t.id.PID); err != nil {
+			return err
+		}
+		if !t.id.Running() {
+			return noSuchProcess(t.id.PID, nil)
+		}
+	}
+	return nil
+}
+
+// drop ends the sampling of a target; what was collected stays.
+func (c *collector) drop(t *target) {
+	if err := c.sampler.RemoveTarget(t.id.PID); err != nil {
+		c.meta.Warn(err.Error())
+	}
+}
+
+// anyRunning looks at all targets and reports whether one still runs.
+func (c *collector) anyRunning() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	any := false
+	for _, t := range c.targets {
+		t.reread = false
+		if !t.running {
+			continue
+		}
+		t.look()
+		if t.running {
+			any = true
+		} else {
+			c.drop(t)
+		}
+	}
+	return any
+}
+
+// add takes in one count from the sampler.
+func (c *collector) add(n sampler.Count) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	ids := c.ids[:0]
+	for i, a := range n.Stack.Kernel {
+		ids = append(ids, c.builder.Address(a, c.kernel, i > 0))
+	}
+	t := c.targets[n.Thread.PID]
+	for i, addr := range n.Stack.User {
+		a := profile.Address{Addr: addr, Return: i > 0}
+		ids = append(ids, c.builder.Address(addr, c.mappingOf(t, a.Lookup()), a.Return))
+	}
+	c.ids = ids
+	c.builder.Add(n.Thread, ids, n.Stack.Truncated, n.N)
+}
+
+func (c *collector) mappingOf(t *target, a profile.Addr) profile.MappingID {
+	if t == nil {
+		return profile.NoMapping
+	}
+	m := t.mapping(a)
+	if m == nil {
+		return profile.NoMapping
+	}
+	if m.ID == profile.NoMapping {
+		m.ID = c.addMapping(m.Mapping.Mapping, t, &m.Mapping)
+	}
+	return m.ID
+}
+
+func (c *collector) addMapping(m profile.Mapping, t *target, from *process.Mapping) profile.MappingID {
+	id := c.builder.Mapping(m)
+	c.objects.add(t, from)
+	return id
+}
+
+// stopped notes how sampling went. Notices are over after it.
+func (c *collector) stopped(totals sampler.Totals) {
+	c.meta.DurationNs = int64(time.Since(c.meta.Start))
+	c.stopListening()
+	for _, t := range c.targets {
+		t.look()
+		c.meta.CPUTimeNs += int64(max(0, t.cpu-t.cpuFrom))
+	}
+	c.meta.Counts.Lost = totals.Lost
+	if totals.FirstSample != 0 {
+		c.meta.FirstSample = time.Now().Add(totals.FirstSample - monotonic())
+	}
+}
+
+// monotonic is the clock that the kernel side reads.
+func monotonic() time.Duration {
+	var ts unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts); err != nil {
+		panic(err) // only for a clock that does not exist
+	}
+	return time.Duration(ts.Nano())
+}
+
+func (c *collector) symbolize() {
+	from := time.Now()
+	for _, p := range c.names.Resolve(c.builder.Profile(), nil) {
+		c.meta.Warn(p.String())
+	}
+	c.meta.SymbolizeNs = int64(time.Since(from))
+}
+
+func (c *collector) close() {
+	c.stopListening()
+	for _, t := range c.targets {
+		t.files.Close()
+	}
+	c.objects.close()
+}
