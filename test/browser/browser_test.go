@@ -150,29 +150,35 @@ func newTab(t *testing.T) *tab {
 		time.Sleep(50 * time.Millisecond) // for what is still on its way
 		cancel()
 		readers.Wait()
-		b.complain()
+		for _, c := range b.complaints() {
+			t.Error(c)
+		}
 	})
 	b.do(chromedp.EmulateViewport(1400, 900))
 	return b
 }
 
-// complain fails the test for what happened beside it.
-func (b *tab) complain() {
+// complaints are what happened beside the test.
+func (b *tab) complaints() []string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var found []string
 	for _, m := range b.console {
 		known := false
 		for _, part := range b.expected {
 			known = known || strings.Contains(m, part)
 		}
 		if !known {
-			b.t.Errorf("console: %s", m)
+			found = append(found, "console: "+m)
 		}
 	}
 	for _, r := range b.requests {
 		if !strings.HasPrefix(r, "file:") && !strings.HasPrefix(r, "data:") && !strings.HasPrefix(r, "blob:") &&
 			(b.origin == "" || !strings.HasPrefix(r, b.origin)) {
-			b.t.Errorf("the page asked for %s", r)
+			found = append(found, "the page asked for "+r)
 		}
 	}
+	return found
 }
 
 func (b *tab) do(steps ...chromedp.Action[chromedp.Void]) {
@@ -216,9 +222,13 @@ func is[T comparable](b *tab, expression string, want T) {
 	}
 }
 
-func (b *tab) open(path string) {
+// open opens a file, the way people do, or an address.
+func (b *tab) open(where string) {
 	b.t.Helper()
-	b.do(chromedp.Navigate(fileURL(path)))
+	if filepath.IsAbs(where) {
+		where = fileURL(where)
+	}
+	b.do(chromedp.Navigate(where))
 }
 
 func fileURL(path string) string { return (&url.URL{Scheme: "file", Path: path}).String() }

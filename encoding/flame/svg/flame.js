@@ -192,9 +192,12 @@
       input.value = query;
       input.focus();
       input.select();
-    } else if (query !== "") {
-      search("");
-      remember();
+    } else {
+      input.blur(); // or it keeps the focus, unseen, until the next frame
+      if (query !== "") {
+        search("");
+        remember();
+      }
     }
     place();
   }
