@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package pprof
+
+import (
+	"fmt"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/carverauto/serviceradar-profiler/profile"
+)
+
+// comments is the metadata for people; pprof shows it with -comments.
+func comments(m *profile.Metadata) []string {
+	var cs []string
+	add := func(format string, args ...any) { cs = append(cs, clean(fmt.Sprintf(format, args...))) }
+	add("tool: %s %s", m.Tool, m.ToolVersion)
+	add("host: %s", m.Host)
+	add("kernel: %s %s", m.Kernel, m.Arch)
+	for _, t := range m.Targets {
+		add("target: PID %d %s", t.PID, t.Command)
+	}
+	add("event: %s at %d Hz on %d CPUs", m.Event, m.FrequencyHz, m.CPUs)
+	add("user stacks: %s", m.UserStacks)
+	add("sampled: %v, ended: %s", m.Duration(), m.Ended)
+	add("CPU time: %v", time.Duration(m.CPUTimeNs))
+	c := m.Counts
+	add("counts: samples=%d lost=%d truncated=%d unknown=%d threads=%d",
+		c.Samples, c.Lost, c.Truncated, c.Unknown, m.Threads)
+	for _, w := range m.Warnings {
+		add("warning: %s", w)
+	}
+	return cs
+}
+
+// clean makes a string fit for the format, whose strings are UTF-8, and for
+// the terminal that pprof prints it to without looking at it.
+func clean(s string) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case !unicode.IsControl(r):
+			return r
+		case unicode.IsSpace(r):
+			return ' '
+		}
+		return '?'
+	}, strings.ToValidUTF8(s, string(unicode.ReplacementChar)))
+}
