@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package speedscope writes profiles for https://www.speedscope.app: a JSON
+// file with one sampled profile for each process.
+//
+// The format is specified by
+// https://www.speedscope.app/file-format-schema.json. Weights are samples, with
+// unit "none", rather than nanoseconds: totals can then be checked against any
+// other format, and are exact.
+package speedscope
+
+import (
+	"bufio"
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"io"
+	"path"
+	"slices"
+	"strconv"
+
+	"github.com/carverauto/serviceradar-profiler/profile"
+)
+
+// MetadataKey is the member of the file that carries the profile.Metadata. The
+// schema knows nothing of it but allows it, and speedscope ignores it.
+const MetadataKey = "serviceradar-profiler"
+
+// Write writes p as a speedscope file.
+func Write(w io.Writer, p *profile.Profile) error {
+	e := &encoder{p: p, out: bufio.NewWriter(w), frames: map[profile.Step]int{}}
+	e.collect()
+	e.file()
+	if e.err != nil {
+		return e.err
+	}
+	return e.out.Flush() // which also returns what any write before it met
+}
+
+// encoder writes the file member by member, because the stacks of a large
+// profile are several times larger as values for encoding/json than as text.
+type encoder struct {
+	p   *profile.Profile
+	out *bufio.Writer
+	err error // of making JSON; out keeps its own
+
+	frames    map[profile.Step]int // index in shared.frames
+	shared    []profile.Step
+	processes []process // by PID
+	path      []profile.Step
+	scratch   []byte
+}
+
+type process struct {
+	pid     int
+	samples []*profile.Sample
+	total   uint64
+}
+
+// collect finds the frames and the processes.
+func (e *encoder) collect() {
+	index := map[int]int{}
+	for i := range e.p.Samples {
+		s := &e.p.Samples[i]
+		at, ok := index[s.PID]
+		if !ok {
+			at = len(e.processes)
+			index[s.PID] = at
+			e.processes = append(e.processes, process{pid: s.PID})
+		}
+		e.processes[at].samples = append(e.processes[at].samples, s)
+		e.processes[at].total += s.Count
+		e.path = e.p.AppendPath(e.path[:0], s)
+		for _, st := range e.path {
+			if _, ok := e.frames[st]; !ok {
+				e.frames[st] = len(e.shared)
+				e.shared = append(e.shared, st)
+			}
+		}
+	}
+	if len(e.processes) == 0 { // speedscope wants at least one
+		var pid int
+		if ts := e.p.Meta.Targets; len(ts) > 0 {
+			pid = ts[0].PID
+		}
+		e.processes = []process{{pid: pid}}
+	}
+	slices.SortFunc(e.processes, func(a, b process) int { return cmp.Compare(a.pid, b.pid) })
+}
+
+func (e *encoder) file() {
+	busiest := 0
+	for i := range e.processes {
+		if e.processes[i].total > e.processes[busiest].total {
+			busiest = i
+		}
+	}
+	m := &e.p.Meta
+	e.text(`{"$schema":"https://www.speedscope.app/file-format-schema.json","exporter":`)
+	e.value("serviceradar-profiler@" + m.ToolVersion)
+	e.text(`,"name":`)
+	e.value(e.title())
+	e.text(`,"activeProfileIndex":` + strconv.Itoa(busiest))
+	e.text(`,"` + MetadataKey + `":`)
+	e.value(m)
+	e.text(",\n" + `"shared":{"frames":[`)
+	for i, st := range e.shared {
+		e.separate(i)
+		e.frame(st)
+	}
+	e.text("]},\n" + `"profiles":[`)
+	for i := range e.processes {
+		e.separate(i)
+		e.profile(&e.processes[i])
+	}
+	e.text("]}\n")
+}
+
+// title is the name of the whole file.
+func (e *encoder) title() string {
+	m := &e.p.Meta
+	title := m.Command()
+	if title == "" {
+		title = "CPU profile"
+	}
+	if m.Host != "" {
+		title += " on " + m.Host
+	}
+	if !m.Start.IsZero() {
+		title += m.Start.UTC().Format(", 2006-01-02 15:04:05 UTC")
+	}
+	return title
+}
+
+// frame writes a frame. Its file is the object the function is in, for want of
+// the source's: speedscope shows it beside the name and colors by it.
+func (e *encoder) frame(st profile.Step) {
+	name := st.Name
+	if name == "" {
+		name = "[unknown]"
+	}
+	e.text(`{"name":`)
+	e.value(name)
+	if st.Object != "" {
+		e.text(`,"file":`)
+		e.value(st.Object)
+	}
+	e.text("}")
+}
+
+func (e *encoder) profile(pr *process) {
+	total := strconv.FormatUint(pr.total, 10)
+	e.text(`{"type":"sampled","name":`)
+	// speedscope opens with its time order view, but the stacks are merged.
+	e.value(fmt.Sprintf("%s, PID %d (%s samples, not in time order)", e.command(pr), pr.pid, total))
+	e.text(`,"unit":"none","startValue":0,"endValue":` + total)
+	e.text(",\n" + `"samples":[`)
+	for i, s := range pr.samples {
+		e.separate(i)
+		e.stack(s)
+	}
+	e.text("],\n" + `"weights":[`)
+	for i, s := range pr.samples {
+		if i > 0 {
+			e.text(",")
+		}
+		e.text(strconv.FormatUint(s.Count, 10))
+	}
+	e.text("]}")
+}
+
+// command is the short name of a process.
+func (e *encoder) command(pr *process) string {
+	for _, t := range e.p.Meta.Targets {
+		if t.PID == pr.pid && t.Command != "" {
+			return path.Base(t.Command)
+		}
+	}
+	if len(pr.samples) > 0 && pr.samples[0].Comm != "" {
+		return pr.samples[0].Comm
+	}
+	return "[unknown]"
+}
+
+// stack writes a sample's frames, root first.
+func (e *encoder) stack(s *profile.Sample) {
+	e.path = e.p.AppendPath(e.path[:0], s)
+	b := append(e.scratch[:0], '[')
+	for i, st := range e.path {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = strconv.AppendInt(b, int64(e.frames[st]), 10)
+	}
+	e.scratch = append(b, ']')
+	e.out.Write(e.scratch)
+}
+
+// separate begins the i-th element of a list, on a line of its own.
+func (e *encoder) separate(i int) {
+	if i > 0 {
+		e.text(",")
+	}
+	e.text("\n")
+}
+
+func (e *encoder) text(s string) { e.out.WriteString(s) }
+
+// value writes any value as JSON. encoding/json replaces invalid UTF-8.
+func (e *encoder) value(v any) {
+	b, err := json.Marshal(v)
+	if err != nil {
+		e.err = cmp.Or(e.err, fmt.Errorf("encode %T: %w", v, err))
+		return
+	}
+	e.out.Write(b)
+}
