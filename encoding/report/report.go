@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package report writes a profile as text for a terminal: what was sampled,
+// the hottest functions, and how good the data is.
+//
+// The format is for people and may change; scripts should read another one.
+package report
+
+import (
+	"bufio"
+	"cmp"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/carverauto/serviceradar-profiler/profile"
+)
+
+// Options of Write.
+type Options struct {
+	Top   int  // functions shown; 0 means 20, negative all
+	Width int  // columns of the terminal; 0 means 100
+	Color bool // use the terminal's colors
+}
+
+// What the zero values of Options mean, and the narrowest table that still has
+// room for a few letters of each name.
+const (
+	defaultTop   = 20
+	defaultWidth = 100
+	minWidth     = 60
+)
+
+// Write writes p as text.
+func Write(w io.Writer, p *profile.Profile, o Options) error {
+	o.Top = cmp.Or(o.Top, defaultTop)
+	o.Width = max(cmp.Or(o.Width, defaultWidth), minWidth)
+	r := reporter{out: bufio.NewWriter(w), m: &p.Meta, o: o}
+	for i := range p.Samples {
+		r.samples += p.Samples[i].Count
+	}
+	r.header()
+	r.table(p.Functions())
+	r.quality()
+	r.warnings()
+	return r.out.Flush() // which also returns what any write before it met
+}
+
+type reporter struct {
+	out     *bufio.Writer
+	m       *profile.Metadata
+	o       Options
+	samples uint64
+}
+
+// line writes a line. All text that is not ours must have come through
+// printable.
+func (r *reporter) line(format string, args ...any) {
+	fmt.Fprintf(r.out, format+"\n", args...)
+}
+
+// heading writes a section's title after an empty line.
+func (r *reporter) heading(title string) { r.line("\n%s", r.paint(bold, title)) }
+
+// field writes a named value, aligned with the others, unless it is not known.
+func (r *reporter) field(name, value string) {
+	if value != "" {
+		r.line("  %-12s  %s", name, value)
+	}
+}
+
+// header says what was sampled, where, how long and how.
+func (r *reporter) header() {
+	m := r.m
+	title := printable(cmp.Or(m.Command(), "CPU profile"))
+	if len(m.Targets) == 1 {
+		title += fmt.Sprintf(" (PID %d)", m.Targets[0].PID)
+	}
+	if m.Host != "" {
+		title += " on " + printable(m.Host)
+	}
+	r.line("%s", r.paint(bold, title))
+	if len(m.Targets) > 1 {
+		for _, t := range m.Targets {
+			r.field("target", fmt.Sprintf("PID %d %s", t.PID, printable(t.Command)))
+		}
+	}
+	when := seconds(m.Duration())
+	if !m.Start.IsZero() {
+		when += " from " + m.Start.UTC().Format("2006-01-02 15:04:05 UTC")
+	}
+	r.field("duration", when+note(string(m.Ended)))
+	if m.FrequencyHz > 0 {
+		r.field("frequency", fmt.Sprintf("%d Hz on %s%s", m.FrequencyHz, plural(m.CPUs, "CPU"), note(m.Event)))
+	}
+	r.field("kernel", strings.TrimSpace(printable(m.Kernel+" "+m.Arch)))
+	r.field("tool", strings.TrimSpace(printable(m.Tool+" "+m.ToolVersion)))
+}
+
+// quality says how good the data is: the three ways to be imperfect, each
+// with its share and what it means, and what else to judge it by.
+func (r *reporter) quality() {
+	m, c := r.m, r.m.Counts
+	r.heading("Quality of the data")
+	taken := r.samples + c.Lost
+	r.field("samples", fmt.Sprintf("%d of %d taken", r.samples, taken))
+	r.share("lost", c.Lost, taken, "taken but not kept, for lack of room")
+	r.share("truncated", c.Truncated, r.samples, "stack deeper than the limit, root side missing")
+	r.share("unknown", c.Unknown, r.samples, "some frame without a name")
+	r.field("threads", fmt.Sprint(m.Threads))
+	if d := m.Duration(); d > 0 {
+		r.field("CPU used", fmt.Sprintf("%.2f CPUs (%s of CPU time in %s)",
+			float64(m.CPUTimeNs)/float64(d), seconds(time.Duration(m.CPUTimeNs)), seconds(d)))
+	}
+	r.field("user stacks", printable(m.UserStacks))
+	if !m.FirstSample.IsZero() && !m.Start.IsZero() {
+		r.field("first sample", fmt.Sprintf("%v after the start", m.FirstSample.Sub(m.Start).Round(100*time.Microsecond)))
+	}
+	if m.SymbolizeNs > 0 {
+		r.field("symbolized", "in "+time.Duration(m.SymbolizeNs).Round(100*time.Microsecond).String())
+	}
+}
+
+// share writes a number of samples and how much of all that is.
+func (r *reporter) share(name string, n, of uint64, meaning string) {
+	value := fmt.Sprintf("%d (%s)", n, percent(n, of))
+	if n > 0 {
+		value = r.paint(yellow, value) + ": " + meaning
+	}
+	r.field(name, value)
+}
+
+func (r *reporter) warnings() {
+	if len(r.m.Warnings) == 0 {
+		return
+	}
+	r.heading("Warnings")
+	for _, w := range r.m.Warnings {
+		r.line("  - %s", r.paint(yellow, printable(w)))
+	}
+}
+
+// note is a remark after a value; nothing if there is none.
+func note(s string) string {
+	if s == "" {
+		return ""
+	}
+	return ", " + printable(s)
+}
+
+// percent is n of all, "-" of nothing.
+func percent(n, of uint64) string {
+	if of == 0 {
+		return "-"
+	}
+	return fmt.Sprintf("%.2f%%", 100*float64(n)/float64(of))
+}
+
+// seconds is a duration as people compare them: always in seconds.
+func seconds(d time.Duration) string { return fmt.Sprintf("%.2f s", d.Seconds()) }
+
+func plural(n int, noun string) string {
+	if n != 1 {
+		noun += "s"
+	}
+	return fmt.Sprintf("%d %s", n, noun)
+}
