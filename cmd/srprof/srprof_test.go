@@ -1,0 +1,289 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+	"unsafe"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	"golang.org/x/sys/unix"
+
+	"github.com/carverauto/serviceradar-profiler/process"
+)
+
+// The test binary is the program too: as srprof in scripts, by mainEnv in Go
+// tests that have to run it under other rights.
+const (
+	mainEnv   = "SRPROF_TEST_MAIN"
+	forbidEnv = "SRPROF_TEST_FORBID" // system calls that the kernel "does not have", by number
+)
+
+func TestMain(m *testing.M) {
+	if os.Getenv(mainEnv) != "" {
+		if list := os.Getenv(forbidEnv); list != "" {
+			if err := forbid(list); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+				os.Exit(99)
+			}
+		}
+		main()
+	}
+	testscript.Main(m, map[string]func(){"srprof": main})
+}
+
+// forbid makes the kernel answer ENOSYS to some system calls, as one built
+// without them does (seccomp(2)).
+func forbid(list string) error {
+	filter := []unix.SockFilter{{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS}} // the call's number
+	for n := range strings.SplitSeq(list, ",") {
+		nr, err := strconv.ParseUint(n, 10, 32)
+		if err != nil {
+			return err
+		}
+		filter = append(filter,
+			unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, Jf: 1, K: uint32(nr)},
+			unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ERRNO | uint32(unix.ENOSYS)})
+	}
+	filter = append(filter, unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ALLOW})
+	prog := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
+	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+		return err
+	}
+	_, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, unix.SECCOMP_FILTER_FLAG_TSYNC, uintptr(unsafe.Pointer(&prog)))
+	if errno != 0 {
+		return fmt.Errorf("install seccomp filter: %w", errno)
+	}
+	return nil
+}
+
+func TestScripts(t *testing.T) {
+	needRoot(t)
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata",
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"code":  checkCode,
+			"spawn": spawn,
+		},
+	})
+}
+
+// checkCode is `code N command…`: the command must exit with N.
+func checkCode(ts *testscript.TestScript, _ bool, args []string) {
+	err := ts.Exec(args[1], args[2:]...)
+	code := 0
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		code = exit.ExitCode()
+	} else if err != nil {
+		ts.Fatalf("%v", err)
+	}
+	if strconv.Itoa(code) != args[0] {
+		ts.Fatalf("%v: exit code %d, want %s", args[1:], code, args[0])
+	}
+}
+
+// spawn is `spawn NAME shell-command`: runs it in the background until the
+// script ends and sets $NAME to its PID.
+func spawn(ts *testscript.TestScript, _ bool, args []string) {
+	c := exec.Command("sh", "-c", "exec "+args[1])
+	ts.Check(c.Start())
+	ts.Setenv(args[0], strconv.Itoa(c.Process.Pid))
+	ts.Defer(func() {
+		c.Process.Kill()
+		c.Wait()
+	})
+}
+
+func needRoot(t *testing.T) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: make test runs as root")
+	}
+}
+
+// start runs a shell command in the background and returns its PID.
+func start(t *testing.T, command string) int {
+	t.Helper()
+	c := exec.Command("sh", "-c", "exec "+command)
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		c.Process.Kill()
+		c.Wait()
+	})
+	return c.Process.Pid
+}
+
+const busyLoop = `sh -c 'while :; do :; done'`
+
+// restricted runs srprof as user and group nobody with just these
+// capabilities, and returns its exit code and standard error.
+func restricted(t *testing.T, caps []process.Capability, args ...string) (int, string) {
+	t.Helper()
+	const nobody = 65534
+	var ambient []uintptr
+	for _, c := range caps {
+		ambient = append(ambient, uintptr(c))
+	}
+	c := command(t, args...)
+	c.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}, AmbientCaps: ambient}
+	return runCommand(t, c)
+}
+
+// command is srprof in a place where everybody may run it.
+func command(t *testing.T, args ...string) *exec.Cmd {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "srprof")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	self, err := os.ReadFile("/proc/self/exe")
+	if err != nil {
+		t.Fatal(err)
+	}
+	program := filepath.Join(dir, "srprof")
+	for _, err := range []error{os.Chmod(dir, 0o755), os.WriteFile(program, self, 0o755)} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	c := exec.Command(program, args...)
+	c.Dir = dir
+	c.Env = append(os.Environ(), mainEnv+"=1")
+	return c
+}
+
+func runCommand(t *testing.T, c *exec.Cmd) (int, string) {
+	t.Helper()
+	var stdout, stderr bytes.Buffer
+	c.Stdout, c.Stderr = &stdout, &stderr
+	err := c.Run()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		t.Fatal(err)
+	}
+	if err != nil && stdout.Len() > 0 && !slices.Contains(c.Args, "doctor") {
+		t.Errorf("something on standard output although it failed: %s", stdout.String())
+	}
+	return c.ProcessState.ExitCode(), stdout.String() + stderr.String()
+}
+
+// Without rights, the error names the capability that is missing.
+func TestNotPermitted(t *testing.T) {
+	needRoot(t)
+	pid := strconv.Itoa(start(t, busyLoop))
+	for _, c := range []struct {
+		caps []process.Capability
+		want []string
+	}{
+		{nil, []string{"ptrace_not_permitted", "CAP_SYS_PTRACE"}},
+		{[]process.Capability{process.CapSysPtrace}, []string{"bpf_not_permitted", "CAP_BPF and CAP_PERFMON are missing"}},
+		{[]process.Capability{process.CapSysPtrace, process.CapBPF}, []string{"not_permitted", "CAP_PERFMON is missing"}},
+		{[]process.Capability{process.CapSysPtrace, process.CapPerfmon}, []string{"bpf_not_permitted", "CAP_BPF is missing"}},
+	} {
+		code, text := restricted(t, c.caps, "record", "--pid", pid, "--duration", "100ms")
+		for _, want := range c.want {
+			if code != exitNotPermitted || !strings.Contains(text, want) {
+				t.Errorf("with %v: exit code %d, want %d, and %q in: %s", c.caps, code, exitNotPermitted, want, text)
+			}
+		}
+		if code, text := restricted(t, c.caps, "doctor"); len(c.caps) > 0 && (code != exitFailed || !strings.Contains(text, "MISSING")) {
+			t.Errorf("doctor with %v: exit code %d: %s", c.caps, code, text)
+		}
+	}
+}
+
+// The capabilities that the documentation names are enough. Debian's kernels
+// set perf_event_paranoid to 3, where CAP_SYS_ADMIN has to stand in.
+func TestEnoughCapabilities(t *testing.T) {
+	needRoot(t)
+	caps := []process.Capability{process.CapSysPtrace, process.CapBPF, process.CapPerfmon, process.CapSyslog}
+	if b, err := os.ReadFile("/proc/sys/kernel/perf_event_paranoid"); err == nil && strings.TrimSpace(string(b)) > "2" {
+		caps = append(caps, process.CapSysAdmin)
+	}
+	pid := strconv.Itoa(start(t, busyLoop))
+	if code, text := restricted(t, caps, "doctor"); code != exitOK {
+		t.Errorf("doctor: exit code %d: %s", code, text)
+	}
+	if code, text := restricted(t, caps, "record", "--pid", pid, "--duration", "500ms"); code != exitOK {
+		t.Errorf("record: exit code %d: %s", code, text)
+	}
+}
+
+func TestKernelWithout(t *testing.T) {
+	needRoot(t)
+	pid := strconv.Itoa(start(t, busyLoop))
+	for _, c := range []struct {
+		number uintptr
+		want   string
+	}{{unix.SYS_BPF, "[no_bpf]"}, {unix.SYS_PERF_EVENT_OPEN, "[no_perf_events]"}} {
+		for _, args := range [][]string{{"record", "--pid", pid, "--duration", "100ms"}, {"doctor"}} {
+			cmd := command(t, args...)
+			cmd.Env = append(cmd.Env, forbidEnv+"="+strconv.Itoa(int(c.number)))
+			code, text := runCommand(t, cmd)
+			want := c.want
+			if args[0] == "doctor" {
+				want = "MISSING"
+			}
+			if code != exitFailed || !strings.Contains(text, want) {
+				t.Errorf("%s: exit code %d, want %d and %q in: %s", args[0], code, exitFailed, want, text)
+			}
+		}
+	}
+}
+
+// Ctrl-C ends the recording and the profile up to then is written.
+func TestInterrupt(t *testing.T) {
+	needRoot(t)
+	out := filepath.Join(t.TempDir(), "x.folded")
+	c := command(t, "record", "--pid", strconv.Itoa(start(t, busyLoop)), "--duration", "1h", "--output", out)
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(time.Second)
+	if entries, err := os.ReadDir(filepath.Dir(out)); err != nil || len(entries) != 1 || entries[0].Name() == "x.folded" {
+		t.Errorf("while recording: %v, %v; want only the temporary file", entries, err)
+	}
+	c.Process.Signal(os.Interrupt)
+	var exit *exec.ExitError
+	if err := c.Wait(); !errors.As(err, &exit) || exit.ExitCode() != exitInterrupted {
+		t.Errorf("%v, want exit code %d", err, exitInterrupted)
+	}
+	if b, err := os.ReadFile(out); err != nil || !strings.HasPrefix(string(b), "sh;") {
+		t.Errorf("profile %q, %v", b, err)
+	}
+	if entries, _ := os.ReadDir(filepath.Dir(out)); len(entries) != 1 {
+		t.Errorf("left behind: %v", entries)
+	}
+}
+
+// On a terminal there is a line of progress, and only there.
+func TestProgress(t *testing.T) {
+	needRoot(t)
+	if _, err := exec.LookPath("script"); err != nil {
+		t.Fatal("script (Debian: bsdutils, essential) makes the terminal: ", err)
+	}
+	c := command(t, "record", "--pid", strconv.Itoa(start(t, busyLoop)), "--duration", "2s", "--output", "x.svg")
+	c.Args = []string{"script", "-qec", strings.Join(c.Args, " "), "/dev/null"}
+	c.Path, _ = exec.LookPath("script")
+	code, text := runCommand(t, c)
+	for _, want := range []string{"of 2s", "samples", "hottest: ", "wrote x.svg"} {
+		if code != 0 || !strings.Contains(text, want) {
+			t.Errorf("exit code %d, want %q in %q", code, want, text)
+		}
+	}
+}
