@@ -135,6 +135,36 @@ func TestHTMLTable(t *testing.T) {
 	is(b, `document.querySelector("#graph").getBoundingClientRect().width`, 1400.0)
 }
 
+func TestHTMLTheme(t *testing.T) {
+	b := newTab(t)
+	b.dark(true)
+	b.open(write(t, "known.html", known(), flame.WriteHTML))
+	b.drawn(9)
+	theme := func(want string) string {
+		t.Helper()
+		b.until(fmt.Sprintf(`document.documentElement.dataset.theme === %q`, want))
+		b.until(`new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done(true))))`)
+		return eval[string](b, picture)
+	}
+	seen := map[string]bool{theme("dark"): true}
+	b.dark(false)
+	seen[theme("light")] = true
+	b.click(b.center(`document.querySelector("#safe")`))
+	seen[theme("light")] = true
+	b.click(b.center(`document.querySelector("#theme")`)) // light
+	b.click(b.center(`document.querySelector("#theme")`)) // dark, whatever the system says
+	safe := theme("dark")
+	seen[safe] = true
+	if len(seen) != 4 {
+		t.Errorf("%d different pictures, want 4", len(seen))
+	}
+	b.do(chromedp.Reload())
+	b.drawn(9)
+	if theme("dark") != safe {
+		t.Error("a reload lost the theme or the colors")
+	}
+}
+
 func TestHTMLKeyboard(t *testing.T) {
 	b := newTab(t)
 	b.open(write(t, "known.html", known(), flame.WriteHTML))

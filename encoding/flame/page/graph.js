@@ -31,8 +31,12 @@ class Graph {
     this.ink = ink;
   }
 
+  // resize clears the canvas, so it does nothing where nothing changed, and
+  // says whether the graph must be drawn at once.
   resize(width, height) {
     const ratio = window.devicePixelRatio || 1;
+    if (width === this.width && height === this.height && ratio === this.ratio) return false;
+    this.ratio = ratio;
     this.width = width;
     this.height = height;
     this.canvas.width = Math.round(width * ratio);
@@ -40,6 +44,7 @@ class Graph {
     this.canvas.style.width = width + "px";
     this.canvas.style.height = height + "px";
     this.context.setTransform(ratio, 0, 0, ratio, 0, 0);
+    return true;
   }
 
   // content is the height of all rows; the canvas shows a part of it that
@@ -118,7 +123,7 @@ class Graph {
     const faded = marks !== null && !match;
     const below = tree.depth[i] < tree.depth[this.zoomed];
     this.drawn++;
-    context.globalAlpha = faded ? ink.dim : below ? 0.6 : 1;
+    context.globalAlpha = faded ? ink.dim : below && !match ? ink.below : 1;
     context.fillStyle = match ? ink.match : this.colors[f];
     context.fillRect(left, y, w > 2 ? w - 0.7 : w, rowHeight - 1);
     const columns = Math.floor((w - 8) / this.letter);
@@ -127,7 +132,7 @@ class Graph {
     const label = name.length <= columns ? name : columns < 4 ? "" : name.slice(0, columns - 1) + "…";
     if (!label) return;
     context.globalAlpha = 1;
-    context.fillStyle = match ? ink.onMatch : faded ? ink.faint : ink.label;
+    context.fillStyle = match ? ink.onMatch : faded ? ink.faint : below ? ink.belowLabel : ink.label;
     context.fillText(label, left + 5, y + rowHeight / 2);
   }
 

@@ -72,11 +72,12 @@ function start() {
     graph.rootOnTop = root === "top";
     const fromEnd = scroller.scrollHeight - scroller.scrollTop;
     const first = graph.width === 0;
-    graph.resize(scroller.clientWidth, scroller.clientHeight);
+    const cleared = graph.resize(scroller.clientWidth, scroller.clientHeight);
     $("#rows").style.height = graph.content + "px";
     if (first || flipped) scroller.scrollTop = graph.rootOnTop ? 0 : graph.content;
     else if (!graph.rootOnTop) scroller.scrollTop = graph.content - fromEnd;
     if (flipped || first) pointer.reveal(graph.zoomed);
+    if (cleared && !first) graph.draw(view, scroller.scrollTop); // not a frame later: it would flash
     view.redraw();
   }
 

@@ -23,8 +23,8 @@ class Palette {
 
 // What the canvas paints besides frames, for each theme.
 const inks = {
-  light: { ground: "#fbfaf7", label: "#16181c", match: "#e600e6", onMatch: "#ffffff", rest: "#e3e0d8", edge: "#16181c", faint: "#6a6d74", dim: 0.32 },
-  dark: { ground: "#17191e", label: "#111317", match: "#e600e6", onMatch: "#ffffff", rest: "#2c2f37", edge: "#ffffff", faint: "#a4a8b1", dim: 0.42 },
+  light: { ground: "#fbfaf7", label: "#16181c", match: "#e600e6", onMatch: "#ffffff", rest: "#e3e0d8", edge: "#16181c", faint: "#62656c", dim: 0.32, below: 0.55, belowLabel: "#16181c" },
+  dark: { ground: "#17191e", label: "#111317", match: "#e600e6", onMatch: "#ffffff", rest: "#2c2f37", edge: "#ffffff", faint: "#b4b8c1", dim: 0.42, below: 0.42, belowLabel: "#dcdfe6" },
   // Magenta is hard to tell from blue for some eyes: a match is very dark, or very light.
   safe: { match: "#10204a", onMatch: "#ffffff" },
   safeDark: { match: "#ffffff", onMatch: "#10204a" },

@@ -69,7 +69,9 @@ class FunctionTable {
     for (const [kind, text] of [["name", this.tree.functionName(f)], ["object", this.tree.functionObject(f)]]) {
       const span = label.appendChild(document.createElement("span"));
       span.className = kind;
-      span.textContent = text;
+      // Lines break between the parts of a name rather than inside one.
+      const parts = kind === "name" ? text.split(/(?<=::|[<,(./])/) : [text];
+      parts.forEach((part, i) => span.append(...(i ? [document.createElement("wbr"), part] : [part])));
     }
     const bar = name.appendChild(document.createElement("i"));
     bar.style.width = Math.max(0.4, 100 * (sort === "total" ? this.total[f] : this.self[f]) / most) + "%";
