@@ -235,3 +235,23 @@ func EachRandom(t *testing.T, check func(t *testing.T, p *profile.Profile)) {
 		})
 	}
 }
+
+// Large is a profile of a busy service: many deep stacks of few functions.
+func Large(stacks, depth int) *profile.Profile {
+	r := rand.New(rand.NewPCG(1, 2))
+	b := newBuilder()
+	m := b.Mapping(redis)
+	var addresses []profile.AddressID
+	for i := range 5000 {
+		name := fmt.Sprintf("acme::storage::engine::Table<std::string, %d>::lookup(std::string const&)", i)
+		addresses = append(addresses, b.address(m, true, name))
+	}
+	stack := make([]profile.AddressID, depth)
+	for range stacks {
+		for i := range stack { // alike near the root, which is last, as stacks are
+			stack[i] = addresses[r.IntN(2+(depth-i)*len(addresses)/depth/20)]
+		}
+		b.Add(profile.Thread{PID: 1234, TID: 1234 + r.IntN(16), Comm: "worker"}, stack, false, 1+r.Uint64N(3))
+	}
+	return b.done(metadata())
+}

@@ -21,6 +21,7 @@ package folded
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/binary"
 	"io"
 	"slices"
@@ -68,9 +69,10 @@ func Write(w io.Writer, p *profile.Profile, o Options) error {
 	}
 	slices.SortFunc(t.lines, t.compare)
 	out := bufio.NewWriter(w)
+	var b []byte
 	for _, l := range t.lines {
-		out.WriteString(t.from(l, 0))
-		out.WriteByte('\n')
+		b = append(t.appendFrom(b[:0], l, 0), '\n')
+		out.Write(b)
 	}
 	return out.Flush() // which also returns what any write before it met
 }
@@ -161,18 +163,16 @@ func (t *text) id(st profile.Step, suffix string) uint32 {
 	return id
 }
 
-// from is the line's text from its i-th frame on.
-func (t *text) from(l line, i int) string {
-	var b strings.Builder
+// appendFrom appends the line's text from its i-th frame on.
+func (t *text) appendFrom(to []byte, l line, i int) []byte {
 	for ; i < len(l.frames); i++ {
 		if i > 0 {
-			b.WriteByte(';')
+			to = append(to, ';')
 		}
-		b.WriteString(t.names[l.frames[i]])
+		to = append(to, t.names[l.frames[i]]...)
 	}
-	b.WriteByte(' ')
-	b.WriteString(strconv.FormatUint(l.count, 10))
-	return b.String()
+	to = append(to, ' ')
+	return strconv.AppendUint(to, l.count, 10)
 }
 
 // compare orders lines by the bytes of their text, as LC_ALL=C sort does,
@@ -190,5 +190,5 @@ func (t *text) compare(a, b line) int {
 	if !strings.HasPrefix(x, y) && !strings.HasPrefix(y, x) {
 		return strings.Compare(x, y)
 	}
-	return strings.Compare(t.from(a, i), t.from(b, i))
+	return bytes.Compare(t.appendFrom(nil, a, i), t.appendFrom(nil, b, i))
 }
