@@ -1,0 +1,318 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package symbol
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+
+	"github.com/carverauto/serviceradar-profiler/object"
+	"github.com/carverauto/serviceradar-profiler/profile"
+)
+
+// Resolver symbolizes the addresses of profiles. One belongs to one session:
+// it remembers the names it has seen, and what tables the objects have. It is
+// not safe for concurrent use.
+type Resolver struct {
+	// Open gives the object behind a mapping; the same *object.File for mappings
+	// of the same file, so that they share one pass. The resolver does not close
+	// it, and uses it until its last call of Resolve. Nil means that no object
+	// can be had.
+	Open func(id profile.MappingID) (*object.File, error)
+	// Kallsyms opens the kernel's symbol list; nil means /proc/kallsyms.
+	Kallsyms func() (io.ReadCloser, error)
+
+	objects map[*object.File]*tables
+	frames  map[frameKey]profile.Frame
+	hidden  error // why it is no use to read the kernel's list again
+}
+
+// tables are the sources of one object, and what is wrong with one that is
+// there but cannot be used.
+type tables struct {
+	sources []Source
+	err     error
+}
+
+type frameKey struct {
+	name string
+	kind profile.FrameKind
+	goes bool // a Go name: never mangled
+}
+
+// Problem says why addresses of an object have no name.
+type Problem struct {
+	Object    string // short name, as in Mapping.Object; "[unknown]" where there is none
+	Addresses int    // how many have no name for this reason
+	Err       error
+}
+
+// Resolve fills in Frames of the given addresses of p (nil: of all that have
+// none yet), and BuildID of the mappings whose object it opened. Each address
+// looked at has a frame afterwards: [profile.UnknownFrame] if there is no
+// name, and then it is counted in one of the problems.
+//
+// It may be called again and again while the profile grows. Addresses with a
+// name are never looked up twice; those found to have none only when they are
+// asked for by ID. Each table is read at most once a call.
+func (r *Resolver) Resolve(p *profile.Profile, ids []profile.AddressID) []Problem {
+	run := &run{resolver: r, p: p, pending: pending(p, ids)}
+	if len(run.pending) == 0 {
+		return nil
+	}
+	if r.frames == nil {
+		r.frames = map[frameKey]profile.Frame{}
+		r.objects = map[*object.File]*tables{}
+	}
+	run.block = make([]profile.Frame, len(run.pending))
+	for _, g := range run.group() {
+		run.resolve(g)
+	}
+	return run.problems
+}
+
+// pending returns the addresses without a name, each once.
+func pending(p *profile.Profile, ids []profile.AddressID) []profile.AddressID {
+	var out []profile.AddressID
+	if ids == nil {
+		for i := range p.Addresses {
+			if len(p.Addresses[i].Frames) == 0 {
+				out = append(out, profile.AddressID(i))
+			}
+		}
+		return out
+	}
+	for _, id := range ids {
+		if int64(id) < int64(len(p.Addresses)) {
+			if fs := p.Addresses[id].Frames; len(fs) == 0 || (len(fs) == 1 && fs[0].Unknown) {
+				out = append(out, id)
+			}
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// run is one call of Resolve.
+type run struct {
+	resolver *Resolver
+	p        *profile.Profile
+	pending  []profile.AddressID
+	problems []Problem
+	block    []profile.Frame // unused; one allocation for the frames of all addresses
+}
+
+// group is the addresses that are looked up together: those of one object, or
+// of the kernel.
+type group struct {
+	kernel  bool
+	file    *object.File
+	lookups []lookup
+}
+
+type lookup struct {
+	addr profile.ObjAddr
+	id   profile.AddressID
+}
+
+// opened is what is behind one mapping: a group, or an error.
+type opened struct {
+	group *group
+	err   error
+}
+
+// group sorts the pending addresses by object. Those that have none get their
+// unknown frame at once.
+func (r *run) group() []*group {
+	var groups []*group
+	byFile := map[*object.File]*group{} // nil is the kernel
+	byMapping := map[profile.MappingID]opened{}
+	for _, id := range r.pending {
+		a := &r.p.Addresses[id]
+		m := r.p.Mapping(a.Mapping)
+		if m == nil {
+			r.unknown(id, ErrNoMapping)
+			continue
+		}
+		o, ok := byMapping[a.Mapping]
+		if !ok {
+			var file *object.File
+			if file, o.err = r.open(a.Mapping, m); o.err == nil {
+				if o.group = byFile[file]; o.group == nil {
+					o.group = &group{kernel: file == nil, file: file}
+					byFile[file] = o.group
+					groups = append(groups, o.group)
+				}
+			}
+			byMapping[a.Mapping] = o
+		}
+		if o.err != nil {
+			r.unknown(id, o.err)
+			continue
+		}
+		addr := profile.ObjAddr(a.Lookup())
+		if !o.group.kernel {
+			if addr, ok = o.group.file.ObjAddr(m, a.Lookup()); !ok {
+				r.unknown(id, ErrNoMapping)
+				continue
+			}
+		}
+		o.group.lookups = append(o.group.lookups, lookup{addr, id})
+	}
+	return groups
+}
+
+// open returns the object of a mapping; nil for the kernel.
+func (r *run) open(id profile.MappingID, m *profile.Mapping) (*object.File, error) {
+	switch m.Kind {
+	case profile.MappingKernel:
+		return nil, r.resolver.hidden
+	case profile.MappingAnonymous:
+		return nil, ErrAnonymous
+	}
+	if r.resolver.Open == nil {
+		return nil, ErrNoTable
+	}
+	f, err := r.resolver.Open(id)
+	if err != nil {
+		return nil, err
+	}
+	if f == nil {
+		return nil, ErrNoTable
+	}
+	m.BuildID = f.BuildID()
+	return f, nil
+}
+
+// resolve asks the sources of a group one after the other, each only for what
+// the ones before did not know.
+func (r *run) resolve(g *group) {
+	slices.SortFunc(g.lookups, func(a, b lookup) int {
+		return cmp.Or(cmp.Compare(a.addr, b.addr), cmp.Compare(a.id, b.id))
+	})
+	rest := g.lookups
+	t := r.tables(g)
+	failed := t.err
+	for _, s := range t.sources {
+		if len(rest) == 0 {
+			return
+		}
+		var err error
+		if rest, err = r.ask(s, rest, g.kernel); err != nil && failed == nil {
+			failed = err
+		}
+	}
+	switch {
+	case g.kernel && errors.Is(failed, ErrHidden):
+		r.resolver.hidden = failed
+	case failed != nil:
+	case len(t.sources) == 0:
+		failed = ErrNoTable
+	default:
+		failed = ErrNoSymbol
+	}
+	for _, l := range rest {
+		r.unknown(l.id, failed)
+	}
+}
+
+func (r *run) tables(g *group) *tables {
+	if g.kernel {
+		open := r.resolver.Kallsyms
+		if open == nil {
+			open = openKallsyms
+		}
+		return &tables{sources: []Source{&kallsyms{open}}}
+	}
+	t := r.resolver.objects[g.file]
+	if t == nil {
+		t = &tables{}
+		t.sources, t.err = sourcesOf(g.file)
+		r.resolver.objects[g.file] = t
+	}
+	return t
+}
+
+// ask gives frames to the lookups that a source has names for, and returns the
+// others. The lookups are sorted by address.
+func (r *run) ask(s Source, lookups []lookup, kernel bool) ([]lookup, error) {
+	addrs := make([]profile.ObjAddr, 0, len(lookups))
+	first := make([]int32, 0, len(lookups)+1) // index of the first lookup of each address
+	for i, l := range lookups {
+		if i == 0 || l.addr != lookups[i-1].addr {
+			addrs, first = append(addrs, l.addr), append(first, int32(i))
+		}
+	}
+	first = append(first, int32(len(lookups)))
+	named := make([]bool, len(addrs))
+	_, isGo := s.(*pclntab)
+	err := s.Find(addrs, func(i int, sym Symbol) {
+		named[i] = true
+		f := r.frame(sym.Name, kernel, isGo)
+		for _, l := range lookups[first[i]:first[i+1]] {
+			r.set(l.id, f)
+		}
+	})
+	var rest []lookup
+	for i, ok := range named {
+		if !ok {
+			rest = append(rest, lookups[first[i]:first[i+1]]...)
+		}
+	}
+	return rest, err
+}
+
+// frame returns the frame of a name. Names come again, in this call and the
+// next: they are demangled and kept once.
+func (r *run) frame(name string, kernel, isGo bool) profile.Frame {
+	k := frameKey{name: name, goes: isGo}
+	if kernel {
+		k.kind = profile.FrameKernel
+	}
+	f, ok := r.resolver.frames[k]
+	if !ok {
+		f = profile.Frame{SystemName: printable(name), Kind: k.kind}
+		switch {
+		case isGo:
+			f.Name = f.SystemName
+		default:
+			f.Name = Demangle(name)
+		}
+		r.resolver.frames[k] = f
+	}
+	return f
+}
+
+func (r *run) set(id profile.AddressID, f profile.Frame) {
+	if len(r.block) == 0 { // never; but better an allocation than a panic
+		r.block = make([]profile.Frame, 1)
+	}
+	frames := r.block[:1:1]
+	r.block = r.block[1:]
+	frames[0] = f
+	r.p.Addresses[id].Frames = frames
+}
+
+func (r *run) unknown(id profile.AddressID, err error) {
+	m := r.p.Mapping(r.p.Addresses[id].Mapping)
+	r.set(id, profile.UnknownFrame(m))
+	object := "[unknown]"
+	if m != nil {
+		object = m.Object()
+	}
+	for i := range r.problems {
+		if p := &r.problems[i]; p.Object == object && (p.Err == err || p.Err.Error() == err.Error()) {
+			p.Addresses++
+			return
+		}
+	}
+	r.problems = append(r.problems, Problem{Object: object, Addresses: 1, Err: err})
+}
+
+// String is one line for people.
+func (p Problem) String() string {
+	return fmt.Sprintf("%s: %d addresses without a name: %v", p.Object, p.Addresses, p.Err)
+}

@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package symbol turns addresses into frames: it finds which function of which
+// object (or of the kernel) each one lies in, and what people call it.
+//
+// A profile has some thousand addresses; the tables that name them have up to
+// millions of entries. So nothing is loaded and indexed. The addresses are
+// sorted, and each table is read once, front to back, in pieces of 64 KiB;
+// only the chosen names are read after that. The price: a table is read again
+// for each call of [Resolver.Resolve] that has new addresses in its object.
+//
+// Tables belong to the profiled programs, so they are hostile until checked:
+// wrong ones give errors or no names, never a panic, in time proportional to
+// the file's size and memory proportional to the number of addresses.
+package symbol
+
+import (
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/carverauto/serviceradar-profiler/object"
+	"github.com/carverauto/serviceradar-profiler/profile"
+)
+
+// Symbol is a named range of an object, as the object's own table has it.
+type Symbol struct {
+	Name         string // as in the table: mangled, but without a version
+	Start, Limit profile.ObjAddr
+}
+
+// Source is where names come from: one table of one object, or the kernel's
+// list of symbols, where Addr and ObjAddr are the same.
+type Source interface {
+	// Find calls found for each address that has a symbol, with the address's
+	// index and not necessarily in order. The addresses are sorted and unique.
+	// After an error what was found so far still holds.
+	Find(addrs []profile.ObjAddr, found func(i int, s Symbol)) error
+}
+
+// Why an address has no name.
+var (
+	// ErrHidden: the kernel shows no addresses of its symbols. It does to
+	// readers with CAP_SYSLOG, unless sysctl kernel.kptr_restrict is 2.
+	ErrHidden = errors.New("the kernel hides its addresses (no CAP_SYSLOG, or sysctl kernel.kptr_restrict is 2)")
+	// ErrNoTable: the object has no table of functions: it is stripped.
+	ErrNoTable = errors.New("no symbol table (stripped)")
+	// ErrNoSymbol: there is a table, but no symbol in it covers the address.
+	ErrNoSymbol = errors.New("not covered by any symbol")
+	// ErrAnonymous: the code has no file; a JIT or a loader of its own made it.
+	ErrAnonymous = errors.New("code without a file")
+	// ErrNoMapping: the address lies in no known mapping, or the mapping shows
+	// no part of its object that could be code.
+	ErrNoMapping = errors.New("not in a known mapping")
+)
+
+// chunkSize is how many bytes of a table are read at a time: big enough that
+// the system call does not matter, small enough to stay in the CPU's cache.
+const chunkSize = 64 << 10
+
+// chunks reads r from its start to size in pieces whose length is a multiple
+// of entry bytes, and calls each with them; a rest shorter than an entry is
+// left out. The buffer is used again for the next piece.
+func chunks(r io.ReaderAt, size int64, entry int, each func(b []byte)) error {
+	if size > maxTable {
+		return fmt.Errorf("table of %d bytes is too big", size)
+	}
+	size -= size % int64(entry)
+	buffer := make([]byte, min(int64(chunkSize/entry*entry), size))
+	for off := int64(0); off < size; {
+		b := buffer[:min(int64(len(buffer)), size-off)]
+		if err := readFull(r, b, off); err != nil {
+			return err
+		}
+		each(b)
+		off += int64(len(b))
+	}
+	return nil
+}
+
+// maxTable bounds the time for one table, in bytes: a sparse file may claim any
+// size. It is ten times the largest known (a browser's with all symbols), and
+// a few seconds.
+const maxTable = 1 << 30
+
+// readFull fills p from off, or says why not.
+func readFull(r io.ReaderAt, p []byte, off int64) error {
+	n, err := r.ReadAt(p, off)
+	switch {
+	case n == len(p):
+		return nil
+	case err == nil || errors.Is(err, io.EOF):
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+// maxName bounds names, in bytes: a longer one is cut. The longest that C++
+// compilers make go beyond this, but nobody reads them in a flame graph; and a
+// hostile table could otherwise have a megabyte for each address.
+const maxName = 8 << 10
+
+// readName reads a zero-terminated string; "" if there is none.
+func readName(r io.ReaderAt, off int64, scratch *[maxName]byte) string {
+	// Most names are short. What is read in vain is copied in vain.
+	for start, limit := 0, 128; start < maxName; start, limit = limit, maxName {
+		n, _ := r.ReadAt(scratch[start:limit], off+int64(start))
+		for i, c := range scratch[start : start+n] {
+			if c == 0 {
+				return string(scratch[:start+i])
+			}
+		}
+		if n < limit-start { // no terminator: the table is cut
+			return ""
+		}
+	}
+	return string(scratch[:])
+}
+
+var _ = []Source{(*elfTable)(nil), (*pltTable)(nil), (*pclntab)(nil), (*kallsyms)(nil)}
+
+// sourcesOf returns what names the functions of an object, best first. The
+// error says what was wrong with a table that is there but cannot be used.
+func sourcesOf(f *object.File) ([]Source, error) {
+	var sources []Source
+	goTable, err := openPclntab(f)
+	if goTable != nil {
+		sources = append(sources, goTable)
+	}
+	for _, name := range []string{".symtab", ".dynsym"} {
+		if t := openELF(f, name); t != nil {
+			sources = append(sources, t)
+		}
+	}
+	if t := openPLT(f); t != nil {
+		sources = append(sources, t)
+	}
+	return sources, err
+}
