@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+# make build     the programs, in bin/ (needs Go alone)
+# make test      everything: installs what it needs from Debian, then all tests
+# make demo      records a demo program for 3 s and shows where its time went
+# make bench     the figures of docs/benchmarks.md, beside perf and bpftrace
+# make generate  BPF objects and bindings again (needs Debian's clang-14)
+# make lint      formatting and static checks
+
+SHELL := /bin/bash
+GO ?= go
+STATICCHECK = $(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2
+
+# Tests that lack a program fail instead of skipping: deps has installed it.
+export SRPROF_REQUIRE_ALL ?= 1
+
+.PHONY: build test unit deps demo generate generated lint bench clean
+
+build:
+	CGO_ENABLED=0 $(GO) build -trimpath -o bin/ ./cmd/...
+
+test: deps build lint generated unit
+
+unit:
+	$(GO) test -count=1 -p 1 -timeout 30m ./...
+
+deps:
+	bash test/deps.sh
+
+lint:
+	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$unformatted" ]; then echo "gofmt would change: $$unformatted"; exit 1; fi
+	$(GO) vet ./...
+	GOARCH=arm64 $(GO) vet ./bpf ./sampler ./process ./profiler ./cmd/...
+	$(STATICCHECK) ./...
+
+generate:
+	$(GO) generate ./bpf
+
+# The committed objects are what the sources say.
+generated: generate
+	git diff --exit-code -- bpf
+
+demo: build
+	$(GO) build -trimpath -o bin/demo ./test/programs/demo
+	bash test/demo.sh
+
+bench: build
+	$(GO) run ./test/bench
+
+clean:
+	rm -rf bin demo-output

@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+#
+# Installs the Debian packages that the tests need and that are missing.
+set -euo pipefail
+
+packages=(
+	gcc g++ libc6-dev make git binutils util-linux bsdutils procps
+	clang-14 llvm-14                       # the BPF objects
+	linux-perf bpftrace bpftool            # what we are compared with
+	redis-server redis-tools openssl       # real programs to profile
+	chromium nodejs npm                    # drawings in a real browser
+)
+# Any Rust compiler will do.
+command -v rustc >/dev/null || packages+=(rustc)
+
+missing=()
+for p in "${packages[@]}"; do
+	# A program that is there by other means (a newer Node.js, say) is as good.
+	case $p in
+	nodejs) command -v node >/dev/null && continue ;;
+	npm) command -v npm >/dev/null && continue ;;
+	esac
+	dpkg-query -W -f '${Status}' "$p" 2>/dev/null | grep -q 'ok installed' || missing+=("$p")
+done
+if [ ${#missing[@]} -eq 0 ]; then
+	exit 0
+fi
+echo "installing: ${missing[*]}"
+as_root=
+[ "$(id -u)" = 0 ] || as_root=sudo
+$as_root apt-get update -qq
+$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
