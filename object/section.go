@@ -27,10 +27,17 @@ type Section struct {
 
 // ReadAt reads at an offset from the section's start.
 func (s *Section) ReadAt(p []byte, off int64) (int, error) {
-	if s.file == nil {
+	if off < 0 || off >= s.FileSize {
 		return 0, io.EOF
 	}
-	return io.NewSectionReader(s.file, s.Offset, s.FileSize).ReadAt(p, off)
+	if rest := s.FileSize - off; int64(len(p)) > rest {
+		n, err := s.file.ReadAt(p[:rest], s.Offset+off)
+		if err == nil {
+			err = io.EOF
+		}
+		return n, err
+	}
+	return s.file.ReadAt(p, s.Offset+off)
 }
 
 // Reader reads the section from its start.
