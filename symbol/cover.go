@@ -31,7 +31,7 @@ type cover struct {
 	after  []profile.ObjAddr
 	// underscores counts those at the start of a name. It is asked only when
 	// all else is equal, because it has to read the name.
-	underscores func(c *candidate) int8
+	underscores func(name uint32) int8
 }
 
 // candidate is one entry of a symbol table.
@@ -46,7 +46,7 @@ type candidate struct {
 
 const noAddress = ^profile.ObjAddr(0)
 
-func newCover(addrs []profile.ObjAddr, underscores func(*candidate) int8) *cover {
+func newCover(addrs []profile.ObjAddr, underscores func(name uint32) int8) *cover {
 	n := len(addrs)
 	all := make([]candidate, 3*n)
 	c := &cover{addrs: addrs, tree: all[:2*n], before: all[2*n:], after: make([]profile.ObjAddr, n), underscores: underscores}
@@ -67,7 +67,11 @@ func (c *cover) add(s candidate) {
 		return
 	}
 	s.underscores = -1
-	c.offer(&c.before[first], &s)
+	// Of those with a size it only matters that there is one: names need not be
+	// read to tell which is better.
+	if b := &c.before[first]; !s.sized || !b.sized || s.start != b.start {
+		c.offer(b, &s)
+	}
 	if !s.sized || c.addrs[first] >= s.limit {
 		return
 	}
@@ -108,7 +112,7 @@ func (c *cover) offer(place, s *candidate) {
 
 func (c *cover) count(s *candidate) int8 {
 	if s.underscores < 0 {
-		s.underscores = c.underscores(s)
+		s.underscores = c.underscores(s.name)
 	}
 	return s.underscores
 }

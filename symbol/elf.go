@@ -38,6 +38,7 @@ type elfTable struct {
 	code         []codeSection // by section index
 	complete     bool          // has local symbols
 	labels       bool          // the architecture's ABI marks code and data by symbols
+	prefix       [8]byte       // buffer for the start of a name
 }
 
 // codeSection is where an executable section lies; empty for other sections.
@@ -69,7 +70,7 @@ func (t *elfTable) Find(addrs []profile.ObjAddr, found func(i int, s Symbol)) er
 		return nil
 	}
 	scratch := new([maxName]byte)
-	c := newCover(addrs, func(s *candidate) int8 { return t.underscores(s.name) })
+	c := newCover(addrs, t.underscores)
 	index := uint32(0)
 	mapping := map[uint32]bool{}
 	err := chunks(t.table, t.table.FileSize, symbolSize, func(b []byte) {
@@ -141,8 +142,8 @@ func (t *elfTable) isMappingSymbol(name uint32, known map[uint32]bool) bool {
 	if ok {
 		return is
 	}
-	var b [3]byte
-	n, _ := t.names.ReadAt(b[:], int64(name))
+	b := t.prefix[:3]
+	n, _ := t.names.ReadAt(b, int64(name))
 	is = n == 3 && b[0] == '$' && strings.IndexByte("xdat", b[1]) >= 0 && (b[2] == 0 || b[2] == '.')
 	if len(known) < 4096 {
 		known[name] = is
@@ -151,9 +152,8 @@ func (t *elfTable) isMappingSymbol(name uint32, known map[uint32]bool) bool {
 }
 
 func (t *elfTable) underscores(name uint32) int8 {
-	var b [8]byte
-	n, _ := t.names.ReadAt(b[:], int64(name))
-	for i, c := range b[:n] {
+	n, _ := t.names.ReadAt(t.prefix[:], int64(name))
+	for i, c := range t.prefix[:n] {
 		if c != '_' {
 			return int8(i)
 		}

@@ -111,6 +111,9 @@ func (s *kernelSlot) offer(start profile.ObjAddr, kind byte, name []byte) {
 	if s.rank != 0 && (start < s.start || (start == s.start && !kernelBetter(rank, name, s.rank, s.name))) {
 		return
 	}
+	if end := bytes.IndexByte(name, '\t'); end >= 0 {
+		name = name[:end]
+	}
 	s.start, s.rank, s.name = start, rank, append(s.name[:0], name...)
 }
 
@@ -160,7 +163,8 @@ func settleKernel(slots []kernelSlot, addrs []profile.ObjAddr, found func(i int,
 	}
 }
 
-// kernelSymbol splits one line; the name is part of it.
+// kernelSymbol splits one line; the name is part of it, and the module's may
+// follow, to be cut off if the name is needed.
 func kernelSymbol(line []byte) (start profile.ObjAddr, kind byte, name []byte, ok bool) {
 	i := 0
 	for ; i < len(line) && line[i] != ' '; i++ {
@@ -179,10 +183,7 @@ func kernelSymbol(line []byte) (start profile.ObjAddr, kind byte, name []byte, o
 		return 0, 0, nil, false
 	}
 	name = line[i+3:]
-	if end := bytes.IndexAny(name, "\t "); end >= 0 {
-		name = name[:end]
-	}
-	return start, line[i+1], name, len(name) > 0 && name[0] != '$'
+	return start, line[i+1], name, name[0] > ' ' && name[0] != '$'
 }
 
 // eachLine calls line for each line of r, without its end. Lines longer than a

@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package symbol
+
+import (
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"github.com/carverauto/serviceradar-profiler/object"
+	"github.com/carverauto/serviceradar-profiler/profile"
+)
+
+// benchmark symbolizes 1,000 addresses all over an object's code, as a new
+// session does: nothing is remembered from one round to the next.
+func benchmark(b *testing.B, path string) {
+	f, err := os.Open(path)
+	if err != nil {
+		b.Skip(err)
+	}
+	o, err := object.Open(f)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer o.Close()
+	p := mapped(b, o, thousand(o))
+	b.ReportAllocs()
+	named := 0
+	for b.Loop() {
+		for i := range p.Addresses {
+			p.Addresses[i].Frames = nil
+		}
+		r := &Resolver{Open: func(profile.MappingID) (*object.File, error) { return o, nil }}
+		r.Resolve(p, nil)
+	}
+	for i := range p.Addresses {
+		if !p.Addresses[i].Frames[0].Unknown {
+			named++
+		}
+	}
+	b.ReportMetric(float64(named), "named")
+}
+
+// thousand returns addresses in .text, the same ones each time.
+func thousand(o *object.File) []profile.ObjAddr {
+	text := o.Section(".text")
+	random := rand.New(rand.NewPCG(1, 2))
+	addrs := make([]profile.ObjAddr, 1000)
+	for i := range addrs {
+		addrs[i] = text.ObjAddr + profile.ObjAddr(random.Uint64N(text.Size))
+	}
+	return addrs
+}
+
+func BenchmarkLibc(b *testing.B) { benchmark(b, libc(b)) }
+
+// BenchmarkNode is an executable of some 100 MB of C++, if it is installed.
+func BenchmarkNode(b *testing.B) {
+	path, err := exec.LookPath("node")
+	if err != nil {
+		b.Skip(err)
+	}
+	if path, err = filepath.EvalSymlinks(path); err != nil {
+		b.Skip(err)
+	}
+	benchmark(b, path)
+}
+
+func BenchmarkGo(b *testing.B) {
+	path, err := exec.LookPath("go")
+	if err != nil {
+		b.Skip(err)
+	}
+	benchmark(b, path)
+}
+
+func BenchmarkKallsyms(b *testing.B) {
+	var all []profile.ObjAddr
+	f, err := openKallsyms()
+	if err != nil {
+		b.Skip(err)
+	}
+	err = eachLine(f, func(line []byte) {
+		if a, _, _, ok := kernelSymbol(line); ok && a != 0 {
+			all = append(all, a)
+		}
+	})
+	f.Close()
+	if err != nil || len(all) == 0 {
+		b.Skip(ErrHidden, err)
+	}
+	build := profile.NewBuilder()
+	m := build.Mapping(profile.Mapping{Kind: profile.MappingKernel})
+	random := rand.New(rand.NewPCG(1, 2))
+	for range 1000 {
+		build.Address(profile.Addr(all[random.IntN(len(all))]), m, false)
+	}
+	p := build.Profile()
+	b.ReportAllocs()
+	for b.Loop() {
+		for i := range p.Addresses {
+			p.Addresses[i].Frames = nil
+		}
+		new(Resolver).Resolve(p, nil)
+	}
+}
