@@ -163,4 +163,3 @@ func TestObjAddrByPencil(t *testing.T) {
 		t.Errorf("bias %#x %v, want −0x1000", b, ok)
 	}
 }
-

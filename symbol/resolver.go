@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"time"
 
 	"github.com/carverauto/serviceradar-profiler/object"
 	"github.com/carverauto/serviceradar-profiler/profile"
@@ -28,7 +29,13 @@ type Resolver struct {
 	objects map[*object.File]*tables
 	frames  map[frameKey]profile.Frame
 	hidden  error // why it is no use to read the kernel's list again
+	// demangling is the time spent on that so far. A real name takes some 10 µs,
+	// one made for the purpose up to 0.1 s, so many of them would hold up the
+	// session: after maxDemangling, names stay as they are in the table.
+	demangling time.Duration
 }
+
+const maxDemangling = 2 * time.Second
 
 // tables are the sources of one object, and what is wrong with one that is
 // there but cannot be used.
@@ -275,11 +282,11 @@ func (r *run) frame(name string, kernel, isGo bool) profile.Frame {
 	f, ok := r.resolver.frames[k]
 	if !ok {
 		f = profile.Frame{SystemName: printable(name), Kind: k.kind}
-		switch {
-		case isGo:
-			f.Name = f.SystemName
-		default:
+		f.Name = f.SystemName
+		if !isGo && r.resolver.demangling < maxDemangling {
+			begin := time.Now()
 			f.Name = Demangle(name)
+			r.resolver.demangling += time.Since(begin)
 		}
 		r.resolver.frames[k] = f
 	}
