@@ -109,7 +109,15 @@ func commandOf(ts []Target) string {
 	case 0:
 		return ""
 	case 1:
-		return path.Base(ts[0].Command)
+		return ts[0].Title()
 	}
-	return fmt.Sprintf("%s and %d more", path.Base(ts[0].Command), len(ts)-1)
+	return fmt.Sprintf("%s and %d more", ts[0].Title(), len(ts)-1)
+}
+
+// Title is what people call the process by.
+func (t *Target) Title() string {
+	if t.Name == "" && t.Command != "" {
+		return path.Base(t.Command)
+	}
+	return t.Name
 }

@@ -74,8 +74,11 @@ const (
 
 // Target is one profiled process.
 type Target struct {
-	PID     int    `json:"pid"`
-	Command string `json:"command"` // its executable's path; never its arguments
+	PID  int    `json:"pid"`
+	Name string `json:"name"` // of the main thread, as ps shows it: redis-server
+	// Command is the executable's path; never its arguments. It may say
+	// something else than Name, where one file serves several programs.
+	Command string `json:"command"`
 }
 
 // Metadata describes the session that made a profile. Its JSON form is what

@@ -29,6 +29,10 @@ type collector struct {
 	objects objects
 	names   symbol.Resolver
 	ids     []profile.AddressID // scratch
+	hot     struct {            // the latest answer of hottest
+		name  string
+		found time.Time
+	}
 	sampler *sampler.Sampler
 	notices *sampler.Notices
 	heard   sync.WaitGroup
@@ -49,7 +53,7 @@ func newCollector(spec session.Spec) (*collector, error) {
 	c.meta.FrequencyHz = frequency(spec.Frequency, &c.meta)
 	for _, t := range ts {
 		c.targets[t.id.PID] = t
-		c.meta.Targets = append(c.meta.Targets, profile.Target{PID: t.id.PID, Command: t.command})
+		c.meta.Targets = append(c.meta.Targets, profile.Target{PID: t.id.PID, Name: t.name, Command: t.command})
 	}
 	return c, nil
 }
@@ -159,7 +163,6 @@ func (c *collector) addMapping(m profile.Mapping, t *target, from *process.Mappi
 
 // stopped notes how sampling went. Notices are over after it.
 func (c *collector) stopped(totals sampler.Totals) {
-	c.meta.DurationNs = int64(time.Since(c.meta.Start))
 	c.stopListening()
 	for _, t := range c.targets {
 		t.look()

@@ -74,7 +74,7 @@ func (c *collector) hearFork(n sampler.Notice) {
 		return
 	}
 	child := &target{
-		id: process.ID{PID: n.PID}, command: parent.command, space: parent.space.Clone(),
+		id: process.ID{PID: n.PID}, name: parent.name, command: parent.command, space: parent.space.Clone(),
 		files: process.OpenFiles(n.PID), running: true,
 	}
 	if stat, err := process.ReadStat(n.PID); err == nil {

@@ -40,8 +40,20 @@ func (c *collector) noSamples(m *profile.Metadata) error {
 	return e
 }
 
+// hottestInterval is how old the answer of hottest may be: finding it may mean
+// to read the kernel's symbol list, which takes some 50 ms.
+const hottestInterval = 2 * time.Second
+
 // hottest names the function with the most samples of its own so far.
 func (c *collector) hottest() string {
+	if c.hot.name == "" || time.Since(c.hot.found) >= hottestInterval {
+		c.hot.name = c.findHottest()
+		c.hot.found = time.Now()
+	}
+	return c.hot.name
+}
+
+func (c *collector) findHottest() string {
 	p := c.builder.Profile()
 	self := map[profile.AddressID]uint64{}
 	for i := range p.Samples {
@@ -60,11 +72,16 @@ func (c *collector) hottest() string {
 	byName := map[string]uint64{}
 	best := ""
 	for _, id := range leaves {
-		if fs := p.Addresses[id].Frames; len(fs) > 0 {
-			byName[fs[0].Name] += self[id]
-			if n := byName[fs[0].Name]; n > byName[best] {
-				best = fs[0].Name
-			}
+		a := &p.Addresses[id]
+		if len(a.Frames) == 0 {
+			continue
+		}
+		name := a.Frames[0].Name
+		if byName[name] += self[id]; byName[name] > byName[best] {
+			best = name
+		}
+		if a.Frames[0].Unknown {
+			a.Frames = nil // so that the end looks again, and says why
 		}
 	}
 	return best

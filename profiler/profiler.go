@@ -53,6 +53,10 @@ func Record(ctx context.Context, spec session.Spec, progress func(session.Progre
 	if err != nil {
 		return nil, err
 	}
+	if err := s.Stop(); err != nil {
+		return nil, err
+	}
+	c.meta.DurationNs = int64(time.Since(c.meta.Start))
 	totals, err := s.Finish(c.add)
 	if err != nil {
 		return nil, err

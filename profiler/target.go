@@ -17,7 +17,8 @@ import (
 // target is one process that is sampled.
 type target struct {
 	id      process.ID
-	command string
+	name    string // as ps shows it
+	command string // the executable's path
 	space   *process.AddressSpace
 	// before is the address space before the last exec: samples drained after
 	// the exec may be from before it.
@@ -83,7 +84,7 @@ func newTarget(pid int) (*target, error) {
 		return nil, session.Invalid("kernel_thread", fmt.Sprintf("process %d (%s) is a kernel thread, which has no user code to profile", pid, stat.Comm),
 			"name a process with a program of its own; in the output of ps -e f kernel threads stand in brackets")
 	}
-	t := &target{id: stat.ID, space: &process.AddressSpace{}, running: true, cpuFrom: stat.CPUTime, cpu: stat.CPUTime}
+	t := &target{id: stat.ID, name: stat.Comm, space: &process.AddressSpace{}, running: true, cpuFrom: stat.CPUTime, cpu: stat.CPUTime}
 	if t.command, err = process.Executable(pid); err != nil {
 		if errors.Is(err, fs.ErrPermission) {
 			return nil, session.NotPermitted("ptrace_not_permitted", fmt.Sprintf("looking into process %d (%s) is not permitted", pid, stat.Comm),

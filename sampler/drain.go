@@ -199,11 +199,8 @@ func (s *Sampler) Totals() (Totals, error) {
 	return t, nil
 }
 
-// Finish stops sampling and drains what is left in both buffers.
+// Finish drains what is left in both buffers after Stop.
 func (s *Sampler) Finish(each func(Count)) (Totals, error) {
-	if err := s.Stop(); err != nil {
-		return Totals{}, err
-	}
 	for range buffers {
 		if err := s.Drain(each); err != nil {
 			return Totals{}, err

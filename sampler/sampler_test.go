@@ -97,6 +97,9 @@ func run(t *testing.T, s *sampler.Sampler, d time.Duration, each func(sampler.Co
 			t.Fatal(err)
 		}
 	}
+	if err := s.Stop(); err != nil {
+		t.Fatal(err)
+	}
 	totals, err := s.Finish(counted)
 	if err != nil {
 		t.Fatal(err)
@@ -158,6 +161,9 @@ func TestNoDrainCountsLost(t *testing.T) {
 		t.Fatal(err)
 	}
 	time.Sleep(time.Second)
+	if err := s.Stop(); err != nil {
+		t.Fatal(err)
+	}
 	var handed uint64
 	totals, err := s.Finish(func(c sampler.Count) { handed += c.N })
 	if err != nil {

@@ -104,7 +104,7 @@ func metadata() profile.Metadata {
 	start := time.Date(2026, 7, 14, 3, 0, 0, 0, time.UTC)
 	return profile.Metadata{
 		Tool: "srprof", ToolVersion: "v0.1.0", Host: "web-01", Kernel: "6.1.0-18", Arch: "amd64",
-		Targets:    []profile.Target{{PID: 1234, Command: "/usr/bin/redis-server"}},
+		Targets:    []profile.Target{{PID: 1234, Name: "redis-server", Command: "/usr/bin/redis-server"}},
 		Event:      "cpu-clock",
 		UserStacks: "frame pointer", FrequencyHz: 99, CPUs: 4,
 		Start: start, FirstSample: start.Add(11 * time.Millisecond),

@@ -15,7 +15,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"path"
 	"slices"
 	"strconv"
 
@@ -172,8 +171,8 @@ func (e *encoder) profile(pr *process) {
 // command is the short name of a process.
 func (e *encoder) command(pr *process) string {
 	for _, t := range e.p.Meta.Targets {
-		if t.PID == pr.pid && t.Command != "" {
-			return path.Base(t.Command)
+		if t.PID == pr.pid && t.Title() != "" {
+			return t.Title()
 		}
 	}
 	if len(pr.samples) > 0 && pr.samples[0].Comm != "" {
