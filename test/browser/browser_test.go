@@ -147,7 +147,8 @@ func newTab(t *testing.T) *tab {
 		}
 	})
 	t.Cleanup(func() {
-		time.Sleep(50 * time.Millisecond) // for what is still on its way
+		eval[int](b, `1`)                  // its answer comes after what was said before
+		time.Sleep(100 * time.Millisecond) // and this is for what is said late
 		cancel()
 		readers.Wait()
 		for _, c := range b.complaints() {
@@ -155,6 +156,7 @@ func newTab(t *testing.T) *tab {
 		}
 	})
 	b.do(chromedp.EmulateViewport(1400, 900))
+	b.system(light, still)
 	return b
 }
 
@@ -263,18 +265,24 @@ func (b *tab) ctrlF() {
 	b.key("f", chromedp.KeyModifiers(chromedp.ModifierCtrl))
 }
 
-// dark makes the page believe in a dark system, or a light one.
-func (b *tab) dark(on bool) {
+// system is what the page believes about its surroundings. Motion is off
+// unless a test is about it: a click on a graph that still glides hits
+// something else each time.
+func (b *tab) system(scheme, motion string) {
 	b.t.Helper()
-	scheme := "light"
-	if on {
-		scheme = "dark"
-	}
-	p := emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}}}
+	p := emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{
+		{Name: "prefers-color-scheme", Value: scheme},
+		{Name: "prefers-reduced-motion", Value: motion},
+	}}
 	if _, err := chromedp.Call(b.ctx, emulation.SetEmulatedMedia, p); err != nil {
 		b.t.Fatal(err)
 	}
 }
+
+const (
+	light, dark   = "light", "dark"
+	still, moving = "reduce", "no-preference"
+)
 
 // screenshot keeps a picture of the page for people, if they named a folder.
 func (b *tab) screenshot(name string) {

@@ -24,7 +24,7 @@ func (b *tab) at(start, limit float64, depth int) (x, y float64) {
 	return r[0] + r[1]*(start+limit)/2000, r[2] - 19*(float64(depth)+0.5)
 }
 
-// drawn waits until the graph stands still with that many frames.
+// drawn waits until that many frames are drawn.
 func (b *tab) drawn(frames int) {
 	b.t.Helper()
 	b.until(fmt.Sprintf(`document.querySelector("#graph").dataset.drawn === "%d"`, frames))
@@ -61,6 +61,24 @@ func TestHTMLZoom(t *testing.T) {
 	b.drawn(6)
 	b.do(chromedp.NavigateForward())
 	b.drawn(9)
+}
+
+// With motion a zoom ends where it ends without.
+func TestHTMLGlide(t *testing.T) {
+	b := newTab(t)
+	b.open(write(t, "known.html", known(), flame.WriteHTML))
+	b.drawn(9)
+	b.click(b.at(0, 250, 3))
+	b.drawn(5)
+	b.hover(5, 5)
+	want := eval[string](b, picture)
+	b.key(kb.Escape)
+	b.drawn(9)
+	b.system(light, moving)
+	b.click(b.at(0, 250, 3))
+	b.hover(5, 5)
+	b.until(picture + ` === ` + fmt.Sprintf("%q", want))
+	is(b, crumb, "parse")
 }
 
 func TestHTMLSearch(t *testing.T) {
@@ -137,7 +155,7 @@ func TestHTMLTable(t *testing.T) {
 
 func TestHTMLTheme(t *testing.T) {
 	b := newTab(t)
-	b.dark(true)
+	b.system(dark, still)
 	b.open(write(t, "known.html", known(), flame.WriteHTML))
 	b.drawn(9)
 	theme := func(want string) string {
@@ -147,7 +165,7 @@ func TestHTMLTheme(t *testing.T) {
 		return eval[string](b, picture)
 	}
 	seen := map[string]bool{theme("dark"): true}
-	b.dark(false)
+	b.system(light, still)
 	seen[theme("light")] = true
 	b.click(b.center(`document.querySelector("#safe")`))
 	seen[theme("light")] = true
@@ -254,6 +272,7 @@ func TestHTMLHundredThousandNodes(t *testing.T) {
 	b := newTab(t)
 	p := big(100_000)
 	path := write(t, "big.html", p, flame.WriteHTML)
+	b.system(light, moving)
 	b.open(path)
 	b.until(`document.querySelector("#graph").dataset.drawn > 100`)
 	nodes := eval[int](b, `JSON.parse(document.querySelector("#data").textContent).nodes.total.length`)

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // A test that watches must be seen to notice: a page with every fault.
@@ -23,10 +24,14 @@ func TestFaultsAreNoticed(t *testing.T) {
 	}
 	b.open(page)
 	b.until(`document.title === "done"`)
-	all := func() string { return strings.Join(b.complaints(), "\n") }
 	for _, want := range []string{"said so", "thrown", "rejected", "the page asked for http://127.0.0.1:9/asked"} {
-		if !strings.Contains(all(), want) {
-			t.Errorf("%q went unnoticed in:\n%s", want, all())
+		deadline := time.Now().Add(patience)
+		for !strings.Contains(strings.Join(b.complaints(), "\n"), want) {
+			if time.Now().After(deadline) {
+				t.Errorf("%q went unnoticed in %q", want, b.complaints())
+				break
+			}
+			time.Sleep(20 * time.Millisecond)
 		}
 	}
 	b.mu.Lock()
