@@ -321,5 +321,9 @@ func (r *run) unknown(id profile.AddressID, err error) {
 
 // String is one line for people.
 func (p Problem) String() string {
-	return fmt.Sprintf("%s: %d addresses without a name: %v", p.Object, p.Addresses, p.Err)
+	what := "addresses have"
+	if p.Addresses == 1 {
+		what = "address has"
+	}
+	return fmt.Sprintf("%s: %d %s no name: %v", p.Object, p.Addresses, what, p.Err)
 }

@@ -93,12 +93,12 @@ func TestResolve(t *testing.T) {
 		reasons = append(reasons, p.String())
 	}
 	want := []string{
-		"[anonymous]: 1 addresses without a name: code without a file",
-		"libgone.so: 1 addresses without a name: file does not exist",
-		"[unknown]: 1 addresses without a name: not in a known mapping",
+		"[anonymous]: 1 address has no name: " + ErrAnonymous.Error(),
+		"libgone.so: 1 address has no name: file does not exist",
+		"[unknown]: 1 address has no name: " + ErrNoMapping.Error(),
 	}
 	if strings.HasPrefix(before, "[") {
-		want = append(want, "program: 1 addresses without a name: not covered by any symbol")
+		want = append(want, "program: 1 address has no name: " + ErrNoSymbol.Error())
 	}
 	if diff := cmp.Diff(want, reasons); diff != "" {
 		t.Error(diff)

@@ -44,14 +44,14 @@ var (
 	// readers with CAP_SYSLOG, unless sysctl kernel.kptr_restrict is 2.
 	ErrHidden = errors.New("the kernel hides its addresses (no CAP_SYSLOG, or sysctl kernel.kptr_restrict is 2)")
 	// ErrNoTable: the object has no table of functions: it is stripped.
-	ErrNoTable = errors.New("no symbol table (stripped)")
+	ErrNoTable = errors.New("it has no symbol table (stripped)")
 	// ErrNoSymbol: there is a table, but no symbol in it covers the address.
-	ErrNoSymbol = errors.New("not covered by any symbol")
+	ErrNoSymbol = errors.New("not covered by any symbol (stripped, or local functions)")
 	// ErrAnonymous: the code has no file; a JIT or a loader of its own made it.
-	ErrAnonymous = errors.New("code without a file")
+	ErrAnonymous = errors.New("code without a file (made at run time)")
 	// ErrNoMapping: the address lies in no known mapping, or the mapping shows
 	// no part of its object that could be code.
-	ErrNoMapping = errors.New("not in a known mapping")
+	ErrNoMapping = errors.New("outside all mappings (a frame-pointer walk reads such from code built without frame pointers)")
 )
 
 // chunkSize is how many bytes of a table are read at a time: big enough that
