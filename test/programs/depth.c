@@ -1,0 +1,44 @@
+//go:build ignore
+
+// SPDX-License-Identifier: Apache-2.0
+
+// Works below as many frames as argument 1 says, for the cost of a sample by
+// the depth of its stack.
+//
+// build: -O2
+// expect: descend;hot_a 100
+
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define NOINLINE __attribute__((noinline, noclone))
+
+// One unit of work: see split.c.
+static NOINLINE uint64_t hot_a(uint64_t x)
+{
+	volatile uint64_t first = x;
+
+	x = first;
+	for (int i = 0; i < 20000; i++)
+		x = x * 6364136223846793005u + 1;
+	return x;
+}
+
+static NOINLINE uint64_t descend(int frames)
+{
+	if (frames > 0)
+		return descend(frames - 1) ^ 1;
+	puts("ready");
+	fflush(stdout);
+	volatile uint64_t x = 1;
+	do
+		x = hot_a(x);
+	while (x != 0); // it never is, but the compiler warns if it can be sure
+	return x;
+}
+
+int main(int argc, char **argv)
+{
+	return (int)descend(argc > 1 ? atoi(argv[1]) : 10);
+}
