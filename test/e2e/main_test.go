@@ -1,0 +1,236 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package e2e_test runs the real srprof as root against programs with a known
+// hot path and against real ones, and reads what it wrote. Shares are compared
+// within sampling error; nothing here depends on how fast the machine is.
+package e2e_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/carverauto/serviceradar-profiler/encoding/folded"
+	"github.com/carverauto/serviceradar-profiler/profile"
+	"github.com/carverauto/serviceradar-profiler/test/programs"
+)
+
+// srprof is the path of the program under test.
+var srprof string
+
+func TestMain(m *testing.M) {
+	os.Exit(run(m))
+}
+
+func run(m *testing.M) int {
+	if os.Geteuid() != 0 {
+		if os.Getenv(requireAll) != "" {
+			fmt.Println("the end-to-end tests need root")
+			return 1
+		}
+		fmt.Println("skipped: the end-to-end tests need root")
+		return 0
+	}
+	dir, err := os.MkdirTemp("", "srprof-e2e-*")
+	if err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	srprof = filepath.Join(dir, "srprof")
+	build := exec.Command("go", "build", "-o", srprof, "github.com/carverauto/serviceradar-profiler/cmd/srprof")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		fmt.Printf("build srprof: %v\n%s", err, out)
+		return 1
+	}
+	return m.Run()
+}
+
+// requireAll in the environment makes a missing program a failure.
+const requireAll = "SRPROF_REQUIRE_ALL"
+
+// need skips a test that needs a program which is not installed.
+func need(t *testing.T, command, debianPackage string) {
+	t.Helper()
+	_, err := exec.LookPath(command)
+	switch {
+	case err == nil:
+	case os.Getenv(requireAll) != "":
+		t.Fatalf("%s is missing: apt-get install %s", command, debianPackage)
+	default:
+		t.Skipf("%s is missing: apt-get install %s", command, debianPackage)
+	}
+}
+
+// start starts one of our programs.
+func start(t *testing.T, name string, o programs.Options) *programs.Process {
+	t.Helper()
+	compilers := map[string]string{".c": "gcc", ".cpp": "g++", ".rs": "rustc"}
+	if c, ok := compilers[filepath.Ext(name)]; ok {
+		need(t, c, c)
+	}
+	return programs.Start(t, name, o)
+}
+
+// launch starts a command that is none of ours, and waits for its line.
+func launch(t *testing.T, ready string, command ...string) *programs.Process {
+	t.Helper()
+	p, err := programs.Launch(exec.Command(command[0], command[1:]...), ready)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.Stop)
+	return p
+}
+
+// recording is what one run of srprof record left behind.
+type recording struct {
+	exit   int
+	stderr string
+	lines  []folded.Line // without a file, nil
+	meta   profile.Metadata
+	exists bool // the output file
+}
+
+// command prepares srprof record with folded output and metadata in dir.
+func command(ctx context.Context, dir string, args ...string) *exec.Cmd {
+	args = append([]string{"record", "--output", filepath.Join(dir, "out.folded"), "--metadata", filepath.Join(dir, "meta.json")}, args...)
+	return exec.CommandContext(ctx, srprof, args...)
+}
+
+// hangs is how long a run may take at most: to see where it hangs, not how fast
+// it is.
+const hangs = 4 * time.Minute
+
+// record runs srprof record to its end, whatever that is.
+func record(t *testing.T, args ...string) *recording {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), hangs)
+	defer cancel()
+	dir := t.TempDir()
+	c := command(ctx, dir, args...)
+	var out, stderr bytes.Buffer
+	c.Stdout, c.Stderr = &out, &stderr
+	err := c.Run()
+	if ctx.Err() != nil {
+		t.Fatalf("srprof %q does not end: %s", args, &stderr)
+	}
+	if out.Len() > 0 {
+		t.Errorf("srprof writes to standard output although a file was asked for: %.200q", out.String())
+	}
+	return read(t, dir, exitCode(t, err), stderr.String())
+}
+
+func exitCode(t *testing.T, err error) int {
+	t.Helper()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		t.Fatal(err)
+	}
+	if exit != nil {
+		return exit.ExitCode()
+	}
+	return 0
+}
+
+// read reads what was written to dir.
+func read(t *testing.T, dir string, exit int, stderr string) *recording {
+	t.Helper()
+	r := &recording{exit: exit, stderr: stderr}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		if e.Name() != "out.folded" && e.Name() != "meta.json" {
+			t.Errorf("srprof left %s behind", e.Name())
+		}
+	}
+	f, err := os.Open(filepath.Join(dir, "out.folded"))
+	if err != nil {
+		return r
+	}
+	defer f.Close()
+	r.exists = true
+	if r.lines, err = folded.Parse(f); err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(filepath.Join(dir, "meta.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(b, &r.meta); err != nil {
+		t.Fatal(err)
+	}
+	if got := programs.Samples(r.lines); got != r.meta.Counts.Samples {
+		t.Errorf("the folded file has %d samples, the metadata says %d", got, r.meta.Counts.Samples)
+	}
+	return r
+}
+
+// succeeded ends the test unless srprof exited with 0.
+func (r *recording) succeeded(t *testing.T) *recording {
+	t.Helper()
+	if r.exit != 0 {
+		t.Fatalf("srprof exits with %d: %s", r.exit, r.stderr)
+	}
+	return r
+}
+
+// as checks the shares that a program's source states.
+func (r *recording) as(t *testing.T, program string) *recording {
+	t.Helper()
+	p, err := programs.Read(program)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if wrong := programs.Compare(p.Expect, r.lines); len(wrong) > 0 {
+		t.Errorf("%s\nof\n%s", strings.Join(wrong, "\n"), r.hottest(12))
+	}
+	if r.meta.Counts.Lost > 0 {
+		t.Errorf("%d samples were lost", r.meta.Counts.Lost)
+	}
+	return r
+}
+
+// in is the share of the samples with these frames in a row.
+func (r *recording) in(frames ...string) float64 {
+	e := programs.Expectation{Frames: frames}
+	return float64(programs.Count(r.lines, e.In)) / float64(max(1, programs.Samples(r.lines)))
+}
+
+// hottest shows the lines with the highest counts.
+func (r *recording) hottest(n int) string {
+	lines := append([]folded.Line{}, r.lines...)
+	var b strings.Builder
+	for ; n > 0 && len(lines) > 0; n-- {
+		top := 0
+		for i := range lines {
+			if lines[i].Count > lines[top].Count {
+				top = i
+			}
+		}
+		fmt.Fprintf(&b, "%7d %s\n", lines[top].Count, strings.Join(lines[top].Frames, ";"))
+		lines = append(lines[:top], lines[top+1:]...)
+	}
+	return b.String()
+}
+
+// often is a frequency for shares: more samples, less chance.
+const often = "999"
+
+// sample records a process for two seconds.
+func sample(t *testing.T, pid int, more ...string) *recording {
+	t.Helper()
+	return record(t, append([]string{"--pid", strconv.Itoa(pid), "--frequency", often, "--duration", "2s"}, more...)...).succeeded(t)
+}

@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package e2e_test
+
+import (
+	"fmt"
+	"math"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/carverauto/serviceradar-profiler/test/programs"
+)
+
+// What each program's source states comes out within sampling error.
+func TestShares(t *testing.T) {
+	tests := []struct {
+		label, program string
+		options        programs.Options
+	}{
+		{"C", "split.c", programs.Options{}},
+		{"C fixed address", "split.c", programs.Options{Flags: []string{"-no-pie"}}},
+		{"C static", "split.c", programs.Options{Flags: []string{"-static"}}},
+		{"C static PIE", "split.c", programs.Options{Flags: []string{"-static-pie"}}},
+		{"C++", "split.cpp", programs.Options{}},
+		{"C++ without optimization", "split.cpp", programs.Options{Flags: []string{"-O0"}}},
+		{"Rust", "split.rs", programs.Options{}},
+		{"Rust v0", "split.rs", programs.Options{Flags: []string{"-C", "symbol-mangling-version=v0"}}},
+		{"Go", "goroutines", programs.Options{}},
+		{"Go stripped", "goroutines", programs.Options{Flags: []string{"-ldflags=-s -w"}}},
+		{"Go PIE", "goroutines", programs.Options{Flags: []string{"-buildmode=pie"}}},
+		{"Go PIE stripped", "goroutines", programs.Options{Flags: []string{"-buildmode=pie", "-ldflags=-s -w"}}},
+		{"demo", "demo", programs.Options{}},
+		{"library", "shared.c", programs.Options{}},
+		{"library, fixed address", "shared.c", programs.Options{Flags: []string{"-no-pie"}}},
+		{"kernel", "syscalls.c", programs.Options{}},
+		{"vDSO", "clock.c", programs.Options{}},
+		{"deep", "depth.c", programs.Options{Args: []string{"100"}}},
+	}
+	for _, test := range tests {
+		t.Run(test.label, func(t *testing.T) {
+			p := start(t, test.program, test.options)
+			r := sample(t, p.PID).as(t, test.program)
+			p.Stop() // or it would share the CPUs with the next
+			if r.meta.Counts.Truncated > 0 {
+				t.Errorf("%d samples are truncated, though no stack is deeper than the limit", r.meta.Counts.Truncated)
+			}
+		})
+	}
+}
+
+// A running process keeps its code when the files go away or others take their
+// places, as package managers do it.
+func TestFilesGone(t *testing.T) {
+	tests := []struct {
+		label string
+		do    func(t *testing.T, dir string)
+	}{
+		{"deleted", func(t *testing.T, dir string) {
+			for _, name := range []string{"shared", "libhot.so"} {
+				if err := os.Remove(filepath.Join(dir, name)); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}},
+		{"replaced", func(t *testing.T, dir string) {
+			// By programs whose symbols would be wrong.
+			for name, with := range map[string]string{"shared": "split.c", "libhot.so": "sleeper.c"} {
+				other, err := programs.Read(with)
+				if err != nil {
+					t.Fatal(err)
+				}
+				built, err := other.Build(t.TempDir())
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := os.Rename(built, filepath.Join(dir, name)); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}},
+		{"folder deleted", func(t *testing.T, dir string) {
+			if err := os.RemoveAll(dir); err != nil {
+				t.Fatal(err)
+			}
+		}},
+	}
+	for _, test := range tests {
+		t.Run(test.label, func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), "program")
+			if err := os.Mkdir(dir, 0o755); err != nil {
+				t.Fatal(err)
+			}
+			p := start(t, "shared.c", programs.Options{Dir: dir})
+			test.do(t, dir)
+			sample(t, p.PID).as(t, "shared.c")
+		})
+	}
+}
+
+// A process in namespaces of its own, whose files this one cannot reach by
+// their paths.
+func TestNamespaces(t *testing.T) {
+	need(t, "unshare", "util-linux")
+	need(t, "gcc", "gcc")
+	tests := []struct {
+		label, program string
+		flags          []string
+		command        string // for sh; $1 is the folder with the program
+	}{
+		{"mount and PID", "shared.c", nil, "mount -t tmpfs none /mnt && cp $1/shared $1/libhot.so /mnt && exec /mnt/shared"},
+		{"root", "split.c", []string{"-static"}, "mount -t tmpfs none /mnt && cp $1/split /mnt && exec chroot /mnt /split"},
+	}
+	for _, test := range tests {
+		t.Run(test.label, func(t *testing.T) {
+			dir := t.TempDir()
+			p, err := programs.Read(test.program)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := p.Build(dir, test.flags...); err != nil {
+				t.Fatal(err)
+			}
+			wrapper := launch(t, "ready", "unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", test.command, "sh", dir)
+			r := sample(t, onlyChild(t, wrapper.PID)).as(t, test.program)
+			if got := r.meta.Counts.Samples; got == 0 {
+				t.Error("no samples")
+			}
+		})
+	}
+}
+
+// onlyChild is the process that a wrapper runs.
+func onlyChild(t *testing.T, pid int) int {
+	t.Helper()
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var child int
+	if _, err := fmt.Sscan(string(b), &child); err != nil {
+		t.Fatalf("children of %d: %q", pid, b)
+	}
+	return child
+}
+
+// In a PID namespace of its own srprof does not know the PIDs that the kernel
+// reports; it says so rather than find nothing.
+func TestOwnPIDNamespace(t *testing.T) {
+	need(t, "unshare", "util-linux")
+	c := exec.Command("unshare", "--mount-proc", "--pid", "--fork", srprof, "record", "--pid", "1", "--duration", "100ms")
+	out, err := c.CombinedOutput()
+	if exitCode(t, err) != 1 || !containsAll(string(out), "PID namespace", "--pid=host", "[pid_namespace]") {
+		t.Errorf("srprof in a PID namespace exits with %d: %s", exitCode(t, err), out)
+	}
+}
+
+// Every thread is sampled, those born while sampling goes on included, and
+// whatever was taken is kept or counted as lost.
+func TestThousandThreads(t *testing.T) {
+	p := start(t, "threads.c", programs.Options{Args: []string{"1000"}})
+	born := time.AfterFunc(time.Second, func() {
+		if err := p.Tell(); err != nil {
+			t.Error(err)
+		}
+	})
+	defer born.Stop()
+	// Each gets its turn every 1.5 s or so, for three periods at least, so 10 s
+	// leave no thread out by chance.
+	r := record(t, "--pid", fmt.Sprint(p.PID), "--frequency", often, "--duration", "10s").succeeded(t).as(t, "threads.c")
+	if r.meta.Threads != 1000 {
+		t.Errorf("%d threads in samples, want all 1000", r.meta.Threads)
+	}
+	r.complete(t)
+}
+
+// complete checks that the samples, lost ones included, are as many as the CPU
+// time that the target used makes at this frequency: nothing is lost uncounted.
+func (r *recording) complete(t *testing.T) {
+	t.Helper()
+	m := &r.meta
+	want := float64(m.CPUTimeNs) / float64(m.FrequencyHz.Period())
+	got := float64(m.Counts.Samples + m.Counts.Lost)
+	// The kernel's account of CPU time is exact to a tick a reading; the CPU
+	// clock itself misses periods only while the hypervisor runs others.
+	if allowed := 0.03*want + 40; math.Abs(got-want) > allowed {
+		t.Errorf("%v samples and %d lost, but %v of CPU time make %.0f ± %.0f", m.Counts.Samples, m.Counts.Lost, time.Duration(m.CPUTimeNs), want, allowed)
+	}
+	t.Logf("%d samples and %d lost; %v of CPU time make %.0f", m.Counts.Samples, m.Counts.Lost, time.Duration(m.CPUTimeNs), want)
+}
+
+// One minute at 999 Hz on every CPU, in stacks that keep changing.
+func TestMinute(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes a minute")
+	}
+	p := start(t, "goroutines", programs.Options{})
+	r := record(t, "--pid", fmt.Sprint(p.PID), "--frequency", often, "--duration", "60s").succeeded(t).as(t, "goroutines")
+	r.complete(t)
+}
