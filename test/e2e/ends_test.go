@@ -141,21 +141,41 @@ func TestChildren(t *testing.T) {
 	if hot := alone.in("child"); alone.exit == 0 && hot > 0 {
 		t.Errorf("%.1f %% of the samples are of children that nobody asked for", 100*hot)
 	}
+	before := childrenTime(t, p.PID)
 	r := sample(t, p.PID, "--children", "--duration", "4s")
-	var wrong []string
+	used := childrenTime(t, p.PID) - before
 	program, err := programs.Read("forks.c")
 	if err != nil {
 		t.Fatal(err)
 	}
-	// What remains is fork, wait and exit in the kernel, and copying pages.
+	// What else there is: fork, wait and exit in the kernel, and copying pages.
+	all := r.meta.Counts.Samples
 	r.lines = with(r, "child")
-	if wrong = programs.Compare(program.Expect, r.lines); len(wrong) > 0 {
+	if wrong := programs.Compare(program.Expect, r.lines); len(wrong) > 0 {
 		t.Errorf("%s\nof\n%s", strings.Join(wrong, "\n"), r.hottest(12))
 	}
 	if r.meta.Threads < 20 {
 		t.Errorf("%d threads in samples, want those of all the children: one each 25 ms of CPU time", r.meta.Threads)
 	}
-	r.complete(t)
+	// The time before sampling began and after it ended is in there too.
+	if got := time.Duration(all) * r.meta.FrequencyHz.Period(); got < used*8/10 || got > used+used/20+100*time.Millisecond {
+		t.Errorf("samples make %v of the %v of CPU time that the children used", got, used)
+	}
+}
+
+// childrenTime is the CPU time of the children that a process has waited for.
+func childrenTime(t *testing.T, pid int) time.Duration {
+	t.Helper()
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var user, system int // fields 16 and 17 of proc(5), in ticks of 10 ms
+	fields := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
+	if _, err := fmt.Sscan(fields[13]+" "+fields[14], &user, &system); err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(user+system) * 10 * time.Millisecond
 }
 
 // with are the lines that have a frame.
