@@ -23,7 +23,7 @@ const module = "github.com/carverauto/serviceradar-profiler/"
 var layers = [][]string{
 	0: {"profile", "bpf"},
 	1: {"session", "process", "object", "encoding/*"},
-	2: {"symbol", "encoding"},
+	2: {"symbol", "unwind", "encoding"},
 	3: {"sampler"},
 	4: {"profiler"},
 	5: {"cmd/*"},

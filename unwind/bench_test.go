@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package unwind
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/carverauto/serviceradar-profiler/object"
+)
+
+// files are common objects of a Linux system; those that a machine does not
+// have are left out.
+var files = []string{
+	"/lib/x86_64-linux-gnu/libc.so.6",
+	"/lib64/ld-linux-x86-64.so.2",
+	"/usr/lib/x86_64-linux-gnu/libstdc++.so.6",
+	"/usr/lib/x86_64-linux-gnu/libcrypto.so.3",
+	"/bin/bash",
+}
+
+var bigFiles = []string{
+	"/usr/bin/node",
+	"/usr/lib/gcc/x86_64-linux-gnu/*/cc1",
+	"/usr/lib/x86_64-linux-gnu/libLLVM-*.so.1",
+}
+
+func open(tb testing.TB, path string) *object.File {
+	tb.Helper()
+	f, err := os.Open(path)
+	if err != nil {
+		tb.Skip(err)
+	}
+	o, err := object.Open(f)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { o.Close() })
+	return o
+}
+
+func BenchmarkBuild(b *testing.B) {
+	all := files
+	for _, pattern := range bigFiles {
+		found, _ := filepath.Glob(pattern) // the patterns are constants and good
+		all = append(all, found...)
+	}
+	for _, path := range all {
+		b.Run(filepath.Base(path), func(b *testing.B) {
+			o := open(b, path)
+			var s Stats
+			b.ReportAllocs()
+			for b.Loop() {
+				var err error
+				if _, s, err = Build(o); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64(s.Rows), "rows")
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*s.Rows), "ns/row")
+			b.ReportMetric(float64(Bound(o))/float64(s.Rows), "bound/rows")
+			b.Logf("%+v", s)
+		})
+	}
+}

@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package unwind
+
+import "github.com/carverauto/serviceradar-profiler/object"
+
+// Limits, so that a hostile file costs no more than a giant honest one: about
+// a second and 100 MB. The biggest honest ones seen (libLLVM, 5 MB of
+// .eh_frame) are far below.
+const (
+	maxSource   = 128 << 20 // bytes of one section that are read
+	maxSources  = 8         // sections with call frame information; real files have one or two
+	maxSegments = 64        // executable ones; linkers make one, sometimes two
+	maxRecord   = 1 << 20   // bytes of one record; the biggest seen has 20 KB
+	maxCIEs     = 1 << 18   // records; .debug_frame has one for each compilation unit
+	maxShapes   = 1 << 12   // different CIEs; real files have a few dozen
+	maxRows     = 1 << 22   // of one object: 32 MB
+	maxStates   = 32        // depth of DW_CFA_remember_state; compilers need 1
+	maxStubs    = 1 << 20   // bytes of one section of stubs
+	maxExpand   = 1 << 16   // bytes of stubs that one row is spread over
+
+	// Bytes of call frame information for a row. The fewest seen over all of
+	// a Debian system's files were 4.0; the format's own limit, with nothing
+	// but padding between functions, is about 2.
+	bytesPerRow = 3
+	// Rows of an object without any call frame information.
+	leastRows = 64
+)
+
+// bound is the most rows for what the sources hold, stubs and segments included.
+func bound(f *object.File, sources []source) int {
+	n := int64(leastRows)
+	for i := range sources {
+		n += min(sources[i].size, maxSource) / bytesPerRow
+	}
+	for i := range f.Sections() {
+		if s := &f.Sections()[i]; isStubs(s) {
+			n += min(s.FileSize, maxStubs)/8 + 4
+		}
+	}
+	return int(min(n, maxRows))
+}
