@@ -98,7 +98,7 @@ func TestResolve(t *testing.T) {
 		"[unknown]: 1 address has no name: " + ErrNoMapping.Error(),
 	}
 	if strings.HasPrefix(before, "[") {
-		want = append(want, "program: 1 address has no name: " + ErrNoSymbol.Error())
+		want = append(want, "program: 1 address has no name: "+ErrNoSymbol.Error())
 	}
 	if diff := cmp.Diff(want, reasons); diff != "" {
 		t.Error(diff)
