@@ -41,12 +41,19 @@ func encodeAMD64(s *state, signal bool) (Rule, Reason) {
 		return Rule(OpInvalid), reason
 	}
 	bp, ok := amd64BP(s)
-	if op == OpDerefSP {
-		ok = bp == bpUnchanged && ok
-		bp = uint8(s.cfa.add / 8)
-	}
 	if !ok {
 		return Rule(OpInvalid), ReasonFramePointer
+	}
+	if op == OpDerefSP {
+		add := s.cfa.add / 8
+		switch {
+		case bp == bpUnchanged:
+			bp = uint8(add)
+		case add < 128 && fits(off, 13):
+			op, off = OpDerefSPSaved, off<<7|add
+		default:
+			return Rule(OpInvalid), ReasonCFAOffset
+		}
 	}
 	return amd64Rule(op, bp, int32(off)), 0
 }

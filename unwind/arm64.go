@@ -2,6 +2,8 @@
 
 package unwind
 
+import "math"
+
 // DWARF register numbers (DWARF for the Arm 64-bit Architecture, section 4.1).
 const (
 	arm64FP = 29
@@ -44,6 +46,13 @@ func encodeARM64(s *state, signal bool) (Rule, Reason) {
 		op = OpBP
 	default:
 		return Rule(OpInvalid), ReasonCFARegister
+	}
+	if s.fp.kind == placeAtCFA && s.ra == (place{kind: placeAtCFA, off: s.fp.off + 8}) && s.fp.off < -8*255 {
+		rec := -s.fp.off / 16
+		if s.fp.off%16 != 0 || rec > math.MaxUint16 {
+			return Rule(OpInvalid), ReasonFramePointer
+		}
+		return arm64Rule(op-OpSP+OpRecordSP, uint8(rec), uint8(rec>>8), int32(off)), 0
 	}
 	ra, ok := arm64At(&s.ra)
 	if !ok {

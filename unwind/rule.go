@@ -63,6 +63,15 @@ const (
 	OpReturnRegister Op = 10
 	// OpInvalid: something is known of this code that a rule cannot say.
 	OpInvalid Op = 11
+	// OpDerefSPSaved: CFA = *(SP + 8·(off >> 7)) + 8·(off & 127). OpDerefSP for
+	// functions that also saved BP: OpenSSL's inner loops. (amd64)
+	OpDerefSPSaved Op = 12
+	// OpRecordSP: CFA = SP + 16·off, FP = *(CFA − 16·rec), RA = *(CFA − 16·rec + 8),
+	// where rec is the fields fp and ra as one number of 16 bits. OpSP for
+	// functions with more than 2 KB of variables above their frame record. (arm64)
+	OpRecordSP Op = 13
+	// OpRecordBP: CFA = FP + 16·off, and the same. (arm64)
+	OpRecordBP Op = 14
 )
 
 // Values of the bp field of amd64.
@@ -85,6 +94,7 @@ func arm64Rule(op Op, fp, ra uint8, off int32) Rule {
 
 func (r Rule) bp() uint8       { return uint8(r >> 4) } // amd64's bp, arm64's fp
 func (r Rule) ra() uint8       { return uint8(r >> 12) }
+func (r Rule) rec() uint16     { return uint16(r >> 4) }
 func (r Rule) off() int64      { return int64(int32(r) >> 12) }
 func (r Rule) arm64Off() int64 { return int64(int32(r) >> 20) }
 
@@ -126,6 +136,8 @@ func (r Rule) amd64Text() string {
 		s = fmt.Sprintf("CFA=*(BP%+d)", 8*off)
 	case OpDerefSP:
 		return fmt.Sprintf("CFA=*(SP%+d)%+d", 8*off, 8*int(r.bp()))
+	case OpDerefSPSaved:
+		s = fmt.Sprintf("CFA=*(SP%+d)%+d", 8*(off>>7), 8*(off&127))
 	case OpRegister:
 		s = fmt.Sprintf("CFA=R%d%+d", off&15, 8*(off>>4))
 	case OpReturnRegister:
@@ -145,7 +157,12 @@ func (r Rule) amd64Text() string {
 
 func (r Rule) arm64Text() string {
 	var s string
+	record := fmt.Sprintf(" FP=*(CFA-%d) RA=*(CFA-%d)", 16*int(r.rec()), 16*int(r.rec())-8)
 	switch r.Op() {
+	case OpRecordSP:
+		return fmt.Sprintf("CFA=SP%+d", 16*r.arm64Off()) + record
+	case OpRecordBP:
+		return fmt.Sprintf("CFA=FP%+d", 16*r.arm64Off()) + record
 	case OpSP:
 		s = fmt.Sprintf("CFA=SP%+d", 16*r.arm64Off())
 	case OpBP:
