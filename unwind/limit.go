@@ -19,9 +19,9 @@ const (
 	maxStubs    = 1 << 20   // bytes of one section of stubs
 	maxExpand   = 1 << 16   // bytes of stubs that one row is spread over
 
-	// Bytes of call frame information for a row. The fewest seen over all of
-	// a Debian system's files were 4.0; the format's own limit, with nothing
-	// but padding between functions, is about 2.
+	// Bytes of call frame information for a row. The fewest seen in 2,400
+	// files of a Debian system were 3.8, the mean was 5.6. The format's own
+	// limit is about 2; what needs that is cut short.
 	bytesPerRow = 3
 	// Rows of an object without any call frame information.
 	leastRows = 64

@@ -83,7 +83,7 @@ func parseReadelf(s *bufio.Scanner) []readelfFDE {
 			cie, columns = "", nil
 		case len(f) > 1 && f[0] == "LOC":
 			columns = f
-		case len(f) > 1 && len(f) == len(columns):
+		case len(f) > 1 && len(f) == len(columns) && f[1] != "ZERO":
 			l := line{fp: "u", ra: "u"}
 			l.addr, _ = strconv.ParseUint(f[0], 16, 64)
 			for i, c := range columns {
@@ -243,6 +243,7 @@ func differences(t *testing.T, o *object.File, fdes []readelfFDE) (rows int, dif
 			case want == "?" && (got.Op() >= OpPLT || got.bp() == bpFromBP):
 			case want == "?" && got.Op() == OpSP && o.Section(".plt") != nil && o.Section(".plt").Contains(profile.ObjAddr(a)):
 			case d != nil && d.signal && got.Op() == OpSignal:
+			case d == nil && got.Op() == OpRoot && profile.ObjAddr(a) >= o.Entry() && profile.ObjAddr(a) < o.Entry()+entrySize:
 			case got.Op() == OpRoot && l != nil && l.ra == "u": // arm64: the same word for LR
 			case got.Op() == OpInvalid:
 				invalid = append(invalid, fmt.Sprintf("%#x: %s (%+v)", a, want, l))

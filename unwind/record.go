@@ -94,7 +94,7 @@ type frames struct {
 	src    *source
 	refs   []cieRef // sorted, since they come in order
 	shapes []cie
-	last   cieRef // looked up
+	last   cieRef // looked up; shape −1 if none was
 }
 
 // read takes in all records of a source.
@@ -110,7 +110,7 @@ func (b *builder) read(src *source) error {
 	if src.size > maxSource {
 		b.unexpressed[ReasonLimit]++
 	}
-	f := frames{builder: b, src: src, last: cieRef{off: -1}}
+	f := frames{builder: b, src: src, last: cieRef{shape: -1}}
 	first := b.functions
 	for len(b.rows) < b.limit {
 		if ok, err := s.need(4); !ok || err != nil {
@@ -206,7 +206,7 @@ func (f *frames) keep(off int64, e cie) {
 }
 
 func (f *frames) find(off int64) *cie {
-	if off != f.last.off {
+	if off != f.last.off || f.last.shape < 0 {
 		i, ok := slices.BinarySearchFunc(f.refs, off, func(r cieRef, off int64) int { return cmp.Compare(r.off, off) })
 		if !ok {
 			return nil

@@ -54,6 +54,31 @@ func (b *builder) addStubs(f *object.File) {
 	}
 }
 
+// entrySize is how much of undescribed code at the entry point belongs to it:
+// ld.so's has 61 bytes, those of C libraries about 40.
+const entrySize = 64
+
+// addEntry makes undescribed code at the entry point a root: the kernel (or
+// ld.so) jumps there, nobody calls it. C libraries describe their _start as
+// such, ld.so does not describe its own. In Go's, BP = 0 says the same.
+func (b *builder) addEntry(f *object.File, gos []codeRange) {
+	entry := uint64(f.Entry())
+	s, rel := b.within(entry)
+	if s == nil || entry == 0 || b.described(s.index, rel, rel+1) {
+		return
+	}
+	for _, g := range gos {
+		if entry >= g.start && entry < g.limit {
+			return
+		}
+	}
+	b.spans = append(b.spans, span{
+		key: uint64(s.index)<<32 | rel, limit: uint32(min(rel+entrySize, s.size)),
+		first: uint32(len(b.rows)), count: 1,
+	})
+	b.rows = append(b.rows, Row{uint32(rel), Rule(OpRoot)})
+}
+
 // described says whether any function overlaps a range. There are few sections
 // of stubs, so looking at all functions is cheap enough.
 func (b *builder) described(segment uint32, start, limit uint64) bool {

@@ -91,12 +91,17 @@ func Build(f *object.File) ([]Table, Stats, error) {
 	sources := findSources(f)
 	b.prepare(f, sources)
 	for i := range sources {
-		if err := b.read(&sources[i]); err != nil {
+		err := b.read(&sources[i])
+		if err != nil && sources[i].debug { // an extra, and corrupt: damage of compressed data shows as an error
+			b.unexpressed[ReasonMalformed]++
+		} else if err != nil {
 			return nil, Stats{}, fmt.Errorf("read %s: %w", sources[i].name, err)
 		}
 	}
 	b.addStubs(f)
-	tables := b.assemble(goText(f))
+	gos := goText(f)
+	b.addEntry(f, gos)
+	tables := b.assemble(gos)
 	return tables, b.stats(tables), nil
 }
 
