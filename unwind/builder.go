@@ -22,7 +22,8 @@ type builder struct {
 	rows      []Row
 	spans     []span
 	functions int
-	limit     int // of rows
+	limit     int  // of rows
+	overflow  bool // it was reached: no more functions are read
 	window    []byte
 }
 
@@ -50,10 +51,14 @@ func (b *builder) prepare(f *object.File, sources []source) {
 			b.segments = append(b.segments, segment{uint64(s.ObjAddr), min(s.MemSize, math.MaxUint32), uint32(len(b.segments))})
 		}
 	}
-	b.limit = bound(f, sources)
+	b.limit = bound(f, sources) - fixedRows
 	b.rows = make([]Row, 0, b.limit/2) // what real files need, see Bound
 	b.spans = make([]span, 0, b.limit/16)
 }
+
+// full says that there is no room for more rows. Each function may need one
+// more for the gap behind it.
+func (b *builder) full() bool { return len(b.rows)+len(b.spans) >= b.limit }
 
 // within returns the segment of an address and the address relative to it.
 func (b *builder) within(addr uint64) (*segment, uint64) {
@@ -81,8 +86,10 @@ func (b *builder) add(e *cie, start, size uint64, instructions []byte, src *sour
 	} else {
 		b.run(e, start, start+size, s.base, instructions, src, at)
 	}
-	if len(b.rows) > b.limit { // as if the function had no description
+	if b.full() { // as if the function had no description
 		b.rows = b.rows[:sp.first]
+		b.unexpressed[ReasonLimit]++
+		b.overflow = true
 		return
 	}
 	b.functions++
@@ -152,7 +159,7 @@ func (b *builder) spread(first int, base, next uint64) {
 		return
 	}
 	pushed := uint64(b.s.cfa.off)
-	for a := b.loc; a < next && len(b.rows) <= b.limit; {
+	for a := b.loc; a < next && !b.full(); {
 		if a&15 >= pushed {
 			b.row(first, uint32(a-base), amd64Rule(OpSP, bpUnchanged, 2))
 			a = a&^15 + 16

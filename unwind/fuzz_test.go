@@ -6,7 +6,14 @@ import (
 	"debug/elf"
 	"testing"
 	"time"
+	"unsafe"
 )
+
+func TestRowSize(t *testing.T) {
+	if s := unsafe.Sizeof(Row{}); s != 8 {
+		t.Errorf("a row has %d bytes, the kernel side's has 8", s)
+	}
+}
 
 // check asserts what a Table promises.
 func check(t *testing.T, parts ...part) {
@@ -110,6 +117,12 @@ func TestHostile(t *testing.T) {
 		s.fde(c, textAddr, 0x1000, code)
 	}
 	measure("rows", ehFrame(&s))
+	s = section{addr: frameAddr}
+	c = s.cie("zR", zR, nil)
+	for i := uint64(0); i < textSize; i += 4 { // each with a gap behind it
+		s.fde(c, textAddr+i, 3, bytecode{}.advance(1).cfaOffset(16).advance(1).cfaOffset(24))
+	}
+	measure("gaps", ehFrame(&s))
 	s = section{addr: frameAddr}
 	c = s.cie("zR", zR, nil)
 	e := append([]byte(nil), pltExpression...)

@@ -23,13 +23,14 @@ const (
 	// files of a Debian system were 3.8, the mean was 5.6. The format's own
 	// limit is about 2; what needs that is cut short.
 	bytesPerRow = 3
-	// Rows of an object without any call frame information.
-	leastRows = 64
+	// Rows of an object for everything but functions and stubs: gaps of each
+	// segment, Go's code, the entry point.
+	fixedRows = 4 * maxSegments
 )
 
-// bound is the most rows for what the sources hold, stubs and segments included.
+// bound is the most rows for what the sources hold, stubs and gaps included.
 func bound(f *object.File, sources []source) int {
-	n := int64(leastRows)
+	n := int64(fixedRows)
 	for i := range sources {
 		n += min(sources[i].size, maxSource) / bytesPerRow
 	}

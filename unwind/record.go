@@ -112,7 +112,7 @@ func (b *builder) read(src *source) error {
 	}
 	f := frames{builder: b, src: src, last: cieRef{shape: -1}}
 	first := b.functions
-	for len(b.rows) < b.limit {
+	for !b.overflow {
 		if ok, err := s.need(4); !ok || err != nil {
 			return err
 		}
@@ -149,7 +149,6 @@ func (b *builder) read(src *source) error {
 		f.record(s.b[s.pos:s.pos+head+int(length)], head, s.at+int64(s.pos))
 		s.pos += head + int(length)
 	}
-	b.unexpressed[ReasonLimit]++
 	return nil
 }
 

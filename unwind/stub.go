@@ -44,7 +44,7 @@ func (b *builder) addStubs(f *object.File) {
 			rows = arm64Stubs
 		}
 		rows(b, uint32(rel), uint32(limit), code[:k])
-		if len(b.rows) > b.limit {
+		if b.full() {
 			b.rows = b.rows[:sp.first]
 			b.unexpressed[ReasonLimit]++
 			return
