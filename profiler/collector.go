@@ -161,13 +161,29 @@ func (c *collector) addMapping(m profile.Mapping, t *target, from *process.Mappi
 	return id
 }
 
-// stopped notes how sampling went. Notices are over after it.
-func (c *collector) stopped(totals sampler.Totals) {
+// started notes what is to be compared at the end with how it was when
+// sampling began.
+func (c *collector) started(s *sampler.Sampler) {
+	c.meta.Start = time.Now()
+	c.meta.CPUs = s.CPUs()
+	for _, t := range c.targets {
+		t.look()
+		t.cpuFrom = t.cpu
+	}
+}
+
+// stopped does so at the moment when sampling ended. Notices are over then.
+func (c *collector) stopped() {
+	c.meta.DurationNs = int64(time.Since(c.meta.Start))
 	c.stopListening()
 	for _, t := range c.targets {
 		t.look()
 		c.meta.CPUTimeNs += int64(max(0, t.cpu-t.cpuFrom))
 	}
+}
+
+// account takes over what the sampler counted.
+func (c *collector) account(totals sampler.Totals) {
 	c.meta.Counts.Lost = totals.Lost
 	if totals.FirstSample != 0 {
 		c.meta.FirstSample = time.Now().Add(totals.FirstSample - monotonic())

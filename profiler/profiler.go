@@ -28,6 +28,7 @@ func Record(ctx context.Context, spec session.Spec, progress func(session.Progre
 	if err := spec.Validate(); err != nil {
 		return nil, err
 	}
+	hurry()
 	c, err := newCollector(spec)
 	if err != nil {
 		return nil, err
@@ -44,8 +45,7 @@ func Record(ctx context.Context, spec session.Spec, progress func(session.Progre
 	if err := s.Start(); err != nil {
 		return nil, err
 	}
-	c.meta.Start = time.Now()
-	c.meta.CPUs = s.CPUs()
+	c.started(s)
 	if err := c.listen(); err != nil { // after Start: the first sample does not wait for it
 		return nil, err
 	}
@@ -56,12 +56,12 @@ func Record(ctx context.Context, spec session.Spec, progress func(session.Progre
 	if err := s.Stop(); err != nil {
 		return nil, err
 	}
-	c.meta.DurationNs = int64(time.Since(c.meta.Start))
+	c.stopped()
 	totals, err := s.Finish(c.add)
 	if err != nil {
 		return nil, err
 	}
-	c.stopped(totals)
+	c.account(totals)
 	c.symbolize()
 	return c.profile()
 }

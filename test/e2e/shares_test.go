@@ -167,9 +167,9 @@ func TestThousandThreads(t *testing.T) {
 		}
 	})
 	defer born.Stop()
-	// Each gets its turn every 1.5 s or so, for three periods at least, so 10 s
-	// leave no thread out by chance.
-	r := record(t, "--pid", fmt.Sprint(p.PID), "--frequency", often, "--duration", "10s").succeeded(t).as(t, "threads.c")
+	// Each gets its turn every 1.5 s or so, for three periods at least, so 20 s
+	// leave no thread out by chance, even if something else runs here.
+	r := record(t, "--pid", fmt.Sprint(p.PID), "--frequency", often, "--duration", "20s").succeeded(t).as(t, "threads.c")
 	if r.meta.Threads != 1000 {
 		t.Errorf("%d threads in samples, want all 1000", r.meta.Threads)
 	}
