@@ -185,12 +185,14 @@ func (b *builder) row(first int, addr uint32, r Rule) {
 // in Go's code OpFramePointer.
 func (b *builder) assemble(gos []codeRange) []Table {
 	spans := b.spans
-	// Stable, so that of two equals the first is the first.
-	slices.SortStableFunc(spans, func(a, b span) int {
+	slices.SortFunc(spans, func(a, b span) int {
 		if a.key != b.key {
 			return cmp.Compare(a.key, b.key)
 		}
-		return cmp.Compare(b.limit, a.limit)
+		if a.limit != b.limit {
+			return cmp.Compare(b.limit, a.limit)
+		}
+		return cmp.Compare(a.first, b.first)
 	})
 	tables := make([]Table, len(b.segments))
 	for i := range b.segments {
@@ -208,7 +210,9 @@ func (b *builder) assemble(gos []codeRange) []Table {
 func (b *builder) table(s *segment, spans []span, gos []codeRange) Table {
 	count := 1 + 3*len(gos)
 	for i := range spans {
-		count += int(spans[i].count) + 1
+		if i == 0 || spans[i].key != spans[i-1].key {
+			count += int(spans[i].count) + 1
+		}
 	}
 	t := Table{Base: profile.ObjAddr(s.base), Limit: profile.ObjAddr(s.base + s.size), Rows: make([]Row, 0, count)}
 	end := uint64(0) // up to where there are rows
