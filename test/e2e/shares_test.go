@@ -188,9 +188,12 @@ func (r *recording) complete(t *testing.T) {
 	m := &r.meta
 	want := float64(m.CPUTimeNs) / float64(m.FrequencyHz.Period())
 	got := float64(m.Counts.Samples + m.Counts.Lost)
-	// The kernel's account of CPU time is exact to a tick a reading; the CPU
-	// clock itself misses periods only while the hypervisor runs others.
-	if allowed := 0.03*want + 40; math.Abs(got-want) > allowed {
+	// That every sample taken is kept or counted is checked to the last one in
+	// package sampler. This is about samples never taken: the kernel's account
+	// of CPU time is exact to a tick a reading, but the CPU clock of a virtual
+	// machine misses periods while the hypervisor runs others, which goes into
+	// CPU time all the same. Up to 4 % were seen.
+	if allowed := 0.1*want + 40; math.Abs(got-want) > allowed {
 		t.Errorf("%v samples and %d lost, but %v of CPU time make %.0f ± %.0f", m.Counts.Samples, m.Counts.Lost, time.Duration(m.CPUTimeNs), want, allowed)
 	}
 	t.Logf("%d samples and %d lost; %v of CPU time make %.0f", m.Counts.Samples, m.Counts.Lost, time.Duration(m.CPUTimeNs), want)
