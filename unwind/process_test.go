@@ -15,6 +15,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/carverauto/serviceradar-profiler/object"
 	"github.com/carverauto/serviceradar-profiler/profile"
@@ -100,7 +101,9 @@ func TestGoProcess(t *testing.T) {
 		t.Skipf("%v: %s", err, out)
 	}
 	const want = "main.leaf main.deep×41 main.main runtime.main runtime.goexit.abi0"
-	got := walkStopped(t, exec.Command(path), want)
+	cmd := exec.Command(path)
+	cmd.Env = append(os.Environ(), "GODEBUG=asyncpreemptoff=1") // or the scheduler's own stack may be on
+	got := walkStopped(t, cmd, want)
 	if got = strings.TrimPrefix(got, "* "); got != want { // still in WriteString, maybe
 		t.Errorf("\ngot  %s\nwant %s", got, want)
 	}
@@ -122,6 +125,7 @@ func walkStopped(t *testing.T, cmd *exec.Cmd, known string) string {
 	if _, err := out.Read(make([]byte, 1)); err != nil {
 		t.Fatal(err)
 	}
+	time.Sleep(20 * time.Millisecond)
 	runtime.LockOSThread() // ptrace is between threads
 	defer runtime.UnlockOSThread()
 	pid := cmd.Process.Pid
