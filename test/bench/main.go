@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Command bench measures srprof beside perf and bpftrace: in the same run, on
+// the same targets, one tool after the other in turns. It prints Markdown for
+// docs/benchmarks.md. It needs root and fails only if something does not work;
+// no figure makes it fail.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// bench is one run of all measurements.
+type bench struct {
+	ctx    context.Context
+	dir    string // for what tools and targets write
+	srprof string
+	quick  bool
+	tools  map[string]bool // installed peers
+}
+
+func main() {
+	if err := run(); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func run() error {
+	quick := flag.Bool("quick", false, "fewer repetitions: a look, not a result")
+	only := flag.String("only", "", "one measurement: first, memory, cost, file or slowdown")
+	srprof := flag.String("srprof", "", "measure this program instead of building one")
+	flag.Parse()
+	if os.Geteuid() != 0 {
+		return errors.New("sampling needs root: run it with sudo")
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	dir, err := os.MkdirTemp("", "srprof-bench-*")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	b := &bench{ctx: ctx, dir: dir, srprof: *srprof, quick: *quick, tools: map[string]bool{}}
+	for _, tool := range []string{"perf", "bpftrace", "redis-server", "redis-benchmark", "node"} {
+		_, err := exec.LookPath(tool)
+		b.tools[tool] = err == nil
+	}
+	if b.srprof == "" {
+		if err := b.build(); err != nil {
+			return err
+		}
+	}
+	b.describe()
+	return b.measure(*only)
+}
+
+func (b *bench) measure(only string) error {
+	measurements := []struct {
+		name string
+		do   func() error
+	}{
+		{"first", b.firstSample},
+		{"memory", b.memory},
+		{"cost", b.sampleCost},
+		{"file", b.endToFile},
+		{"slowdown", b.slowdown},
+	}
+	known := only == ""
+	for _, m := range measurements {
+		if only != "" && only != m.name {
+			continue
+		}
+		known = true
+		if err := m.do(); err != nil {
+			return fmt.Errorf("%s: %w", m.name, err)
+		}
+	}
+	if !known {
+		return fmt.Errorf("there is no measurement %q", only)
+	}
+	return nil
+}
+
+func (b *bench) build() error {
+	b.srprof = filepath.Join(b.dir, "srprof")
+	c := exec.CommandContext(b.ctx, "go", "build", "-trimpath", "-o", b.srprof, "github.com/carverauto/serviceradar-profiler/cmd/srprof")
+	c.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := c.CombinedOutput(); err != nil {
+		return fmt.Errorf("build srprof: %w\n%s", err, out)
+	}
+	return nil
+}
+
+// describe prints where and when this is.
+func (b *bench) describe() {
+	var u unix.Utsname
+	_ = unix.Uname(&u) // an empty release is visible enough
+	fmt.Printf("Measured %s on Linux %s %s, %s, by `go run ./test/bench`", time.Now().UTC().Format("2006-01-02 15:04 UTC"),
+		unix.ByteSliceToString(u.Release[:]), unix.ByteSliceToString(u.Machine[:]), processor())
+	if b.quick {
+		fmt.Print(" `--quick`")
+	}
+	fmt.Println(".")
+	for _, peer := range []string{"perf", "bpftrace"} {
+		if !b.tools[peer] {
+			fmt.Printf("%s is not installed.\n", peer)
+			continue
+		}
+		out, _ := exec.Command(peer, "--version").Output()
+		fmt.Printf("%s. ", strings.ReplaceAll(strings.TrimSpace(string(out)), peer+" version ", peer+" "))
+	}
+	load, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		load = []byte("unknown - -")
+	}
+	fmt.Printf("Load before: %s.\n\n", strings.Join(strings.Fields(string(load))[:3], ", "))
+}
+
+// processor is the CPUs' number and name.
+func processor() string {
+	n, name := 0, "unknown CPU"
+	text, _ := os.ReadFile("/proc/cpuinfo")
+	for line := range strings.Lines(string(text)) {
+		key, value, _ := strings.Cut(line, ":")
+		switch strings.TrimSpace(key) {
+		case "processor":
+			n++
+		case "model name":
+			name = strings.TrimSpace(value)
+		}
+	}
+	virtual := ""
+	if strings.Contains(string(text), " hypervisor ") {
+		virtual = ", virtual machine"
+	}
+	return fmt.Sprintf("%d CPUs (%s%s)", n, name, virtual)
+}
+
+// rounds is how often to repeat.
+func (b *bench) rounds(quick, full int) int {
+	if b.quick {
+		return quick
+	}
+	return full
+}
