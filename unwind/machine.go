@@ -139,7 +139,8 @@ func (m *machine) begin(s *state, loc uint64) {
 }
 
 // advance returns how far an instruction moves the location; false if it is
-// not one that does. The caller has its position for DW_CFA_set_loc.
+// not one that does. at is where in the source the cursor's bytes begin, which
+// the address in DW_CFA_set_loc may be relative to.
 func (m *machine) advance(op uint8, c *cursor, e *cie, src *source, at int64) (delta uint64, moves bool) {
 	switch {
 	case op&0xc0 == opAdvanceLoc:

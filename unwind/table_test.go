@@ -111,6 +111,30 @@ func TestMachine(t *testing.T) {
 	}
 }
 
+// DW_CFA_set_loc has an address in the CIE's encoding.
+func TestSetLoc(t *testing.T) {
+	want := lines("0: none", "10: CFA=SP+8", "14: CFA=SP+16", "20: none")
+	s := section{addr: frameAddr}
+	c := s.cie("zR", []byte{encodingAbsolute}, nil)
+	s.record(s.id(false, c).u64(textAddr + 0x10).u64(0x10).uleb(0).u8(opSetLoc).u64(textAddr + 0x14).cfaOffset(16))
+	if got, _ := text(t, ehFrame(&s)); got != want {
+		t.Errorf("absolute: got\n%s", got)
+	}
+	s = section{addr: frameAddr}
+	c = s.cie("zR", zR, nil)
+	here := uint64(frameAddr + len(s.b) + 4 + 4 + 4 + 4 + 1 + 1) // length, CIE, start, size, augmentation, instruction
+	s.fde(c, textAddr+0x10, 0x10, bytecode{}.u8(opSetLoc).u32(uint32(textAddr+0x14-here)).cfaOffset(16))
+	if got, _ := text(t, ehFrame(&s)); got != want {
+		t.Errorf("relative: got\n%s", got)
+	}
+	s = section{addr: frameAddr}
+	c = s.cie("zR", []byte{encodingAbsolute}, nil)
+	s.record(s.id(false, c).u64(textAddr + 0x10).u64(0x10).uleb(0).advance(8).u8(opSetLoc).u64(textAddr + 0x14))
+	if got, _ := text(t, ehFrame(&s)); got != lines("0: none", "10: CFA=SP+8", "18: invalid", "20: none") {
+		t.Errorf("backwards: got\n%s", got)
+	}
+}
+
 // Stubs with endbr64 push at byte 9: rows instead of OpPLT.
 func TestSpreadStubs(t *testing.T) {
 	e := slices.Clone(pltExpression)

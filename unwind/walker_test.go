@@ -10,7 +10,7 @@ import (
 	"github.com/carverauto/serviceradar-profiler/profile"
 )
 
-// stack is the words of a made-up stack from 0x7000 on.
+// wordsAt is a made-up memory: these words from base on.
 func wordsAt(base profile.Addr, words ...uint64) func(profile.Addr) (uint64, bool) {
 	return func(a profile.Addr) (uint64, bool) {
 		if i := (a - base) / 8; a >= base && a%8 == 0 && int(i) < len(words) {
