@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+//go:build amd64
+
 package unwind
 
 import (
@@ -57,9 +59,6 @@ int main(void) {
 const chain = "leaf handler * raiser big aligned variable compare * sorter deep×41 main *"
 
 func TestProcess(t *testing.T) {
-	if runtime.GOARCH != "amd64" {
-		t.Skip("registers are read as amd64 has them")
-	}
 	for _, flags := range []string{
 		"-O2 -fomit-frame-pointer", "-O3 -fomit-frame-pointer -fno-optimize-sibling-calls", "-O0", "-O2 -fno-omit-frame-pointer",
 		"-O2 -static", "-O2 -static-pie", "-O2 -fcf-protection", "-O2 -fno-asynchronous-unwind-tables -fno-unwind-tables -fno-exceptions -g -Wl,-z,now",
@@ -89,8 +88,8 @@ func main() { sink = deep(40) }
 `
 
 func TestGoProcess(t *testing.T) {
-	if runtime.GOARCH != "amd64" || testing.Short() {
-		t.Skip("takes seconds, on amd64")
+	if testing.Short() {
+		t.Skip("takes seconds")
 	}
 	dir := t.TempDir()
 	source, path := filepath.Join(dir, "p.go"), filepath.Join(dir, "p")
@@ -143,18 +142,6 @@ func walkStopped(t *testing.T, cmd *exec.Cmd, known string) string {
 		t.Errorf("%v, %d guessed, %v", walk.End, walk.Guessed, walk.Frames)
 	}
 	return strings.Join(squeeze(p.names(walk, known)), " ")
-}
-
-func compile(t *testing.T, program, flags string) string {
-	dir := t.TempDir()
-	source, path := filepath.Join(dir, "p.c"), filepath.Join(dir, "p")
-	if err := os.WriteFile(source, []byte(program), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if out, err := exec.Command("gcc", append(strings.Fields(flags), "-o", path, source)...).CombinedOutput(); err != nil {
-		t.Skipf("%v: %s", err, out)
-	}
-	return path
 }
 
 // squeeze joins frames of others to one *, and repeated ones.

@@ -4,7 +4,9 @@ package unwind
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/carverauto/serviceradar-profiler/object"
@@ -38,6 +40,19 @@ func open(tb testing.TB, path string) *object.File {
 	}
 	tb.Cleanup(func() { o.Close() })
 	return o
+}
+
+// compile builds a C program; without a compiler the test is left out.
+func compile(t *testing.T, program, flags string) string {
+	dir := t.TempDir()
+	source, path := filepath.Join(dir, "p.c"), filepath.Join(dir, "p")
+	if err := os.WriteFile(source, []byte(program), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command("gcc", append(strings.Fields(flags), "-o", path, source)...).CombinedOutput(); err != nil {
+		t.Skipf("%v: %s", err, out)
+	}
+	return path
 }
 
 func BenchmarkBuild(b *testing.B) {
