@@ -6,9 +6,10 @@
 // package sampler.
 //
 // The headers build on one another: kernel.h (what the kernel offers), abi.h
-// (what both sides share), maps.h, unwind.h (the walk), then sample.bpf.c.
+// (what both sides share), maps.h, unwind.h (the walk), regs_*.h (where a
+// thread's registers are), then sample.bpf.c.
 package bpf
 
 // clang's version is part of the output; Debian 12 has this one. __TARGET_ARCH
 // is set by bpf2go.
-//go:generate go tool bpf2go -go-package bpf -cc clang-14 -strip llvm-strip-14 -target amd64,arm64 -type config -type cpu -type sample_key -type stack_ref -type region -cflags "-O2 -Wall -Wextra -Werror -Wno-unused-variable -Wno-missing-field-initializers" Sample sample.bpf.c
+//go:generate go tool bpf2go -go-package bpf -cc clang-14 -strip llvm-strip-14 -target amd64,arm64 -type config -type cpu -type sample_key -type stack_ref -type region -type row -type chunk -type block -type space -type mapping -cflags "-O2 -Wall -Wextra -Werror -Wno-unused-variable -Wno-missing-field-initializers" Sample sample.bpf.c

@@ -17,6 +17,10 @@ typedef long long s64;
 
 #define SEC(name) __attribute__((section(name), used))
 #define INLINE static inline __attribute__((always_inline))
+#define LIKELY(x) __builtin_expect(!!(x), 1)
+#define UNLIKELY(x) __builtin_expect(!!(x), 0)
+/* Keeps the compiler from turning arithmetic into a branch. */
+#define OPAQUE(x) asm volatile("" : "+r"(x))
 
 /* A map definition that the loader reads from BTF. */
 #define UINT(name, value) int(*name)[value]
@@ -25,6 +29,7 @@ typedef long long s64;
 enum {
 	MAP_HASH = 1,
 	MAP_ARRAY = 2,
+	MAP_PROG_ARRAY = 3,
 	MAP_PERCPU_ARRAY = 6,
 };
 
@@ -35,12 +40,15 @@ enum {
 
 #define ERR_EXIST (-17)
 
-static void *(*map_lookup)(const void *map, const void *key) = (void *)1;                                  /* 3.19 */
+static void *(*map_lookup)(const void *map, const void *key) = (void *)1;                              /* 3.19 */
 static long (*map_update)(const void *map, const void *key, const void *value, u64 flags) = (void *)2; /* 3.19 */
-static u64 (*ktime_get_ns)(void) = (void *)5;                                                         /* 4.1 */
-static u32 (*get_smp_processor_id)(void) = (void *)8;                                                 /* 4.1 */
-static u64 (*get_current_pid_tgid)(void) = (void *)14;                                                /* 4.2 */
-static long (*get_current_comm)(void *buf, u32 size) = (void *)16;                                    /* 4.2 */
-static long (*get_stack)(void *ctx, void *buf, u32 size, u64 flags) = (void *)67;                     /* 4.18 */
+static long (*probe_read)(void *to, u32 size, const void *from) = (void *)4;                           /* 4.1 */
+static u64 (*ktime_get_ns)(void) = (void *)5;                                                          /* 4.1 */
+static u32 (*get_smp_processor_id)(void) = (void *)8;                                                  /* 4.1 */
+static long (*tail_call)(void *ctx, const void *programs, u32 index) = (void *)12;                     /* 4.2 */
+static u64 (*get_current_pid_tgid)(void) = (void *)14;                                                 /* 4.2 */
+static long (*get_current_comm)(void *buf, u32 size) = (void *)16;                                     /* 4.2 */
+static u64 (*get_current_task)(void) = (void *)35;                                                     /* 4.8 */
+static long (*get_stack)(void *ctx, void *buf, u32 size, u64 flags) = (void *)67;                      /* 4.18 */
 
 #endif

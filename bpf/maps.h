@@ -1,63 +1,58 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
- * The maps. Sizes that depend on the machine (CPUs) are set by the Go side
- * before loading. Hashes are preallocated: before Linux 6.1 a perf event's
- * program may use no others.
+ * The maps. Sizes that depend on the machine (CPUs) or the targets (tables)
+ * are set by the Go side before loading. Hashes are preallocated: before Linux
+ * 6.1 a perf event's program may use no others.
  */
 #ifndef SRPROF_MAPS_H
 #define SRPROF_MAPS_H
 
 #include "abi.h"
 
-struct {
-	UINT(type, MAP_ARRAY);
-	UINT(max_entries, 1);
-	TYPE(key, u32);
-	TYPE(value, struct config);
-} current_config SEC(".maps");
-
-/* Thread groups to sample; the value means nothing. */
-struct {
-	UINT(type, MAP_HASH);
-	UINT(max_entries, 4096);
-	TYPE(key, u32);
-	TYPE(value, u32);
-} targets SEC(".maps");
-
-struct {
-	UINT(type, MAP_PERCPU_ARRAY);
-	UINT(max_entries, 1);
-	TYPE(key, u32);
-	TYPE(value, struct cpu);
-} cpus SEC(".maps");
-
-#define COUNTS(name)                        \
-	struct {                            \
-		UINT(type, MAP_HASH);       \
-		UINT(max_entries, 2048);    \
-		TYPE(key, struct sample_key); \
-		TYPE(value, u64);           \
+#define ARRAY_OF(name, map_type, entries, value_type) \
+	struct {                                      \
+		UINT(type, map_type);                 \
+		UINT(max_entries, entries);           \
+		TYPE(key, u32);                       \
+		TYPE(value, value_type);              \
 	} name SEC(".maps")
 
-#define STACKS(name)                       \
-	struct {                           \
-		UINT(type, MAP_HASH);      \
-		UINT(max_entries, 2048);   \
-		TYPE(key, u64);            \
-		TYPE(value, struct stack_ref); \
+#define HASH_OF(name, entries, key_type, value_type) \
+	struct {                                     \
+		UINT(type, MAP_HASH);                \
+		UINT(max_entries, entries);          \
+		TYPE(key, key_type);                 \
+		TYPE(value, value_type);             \
 	} name SEC(".maps")
 
-COUNTS(counts_0);
-COUNTS(counts_1);
-STACKS(stacks_0);
-STACKS(stacks_1);
+ARRAY_OF(current_config, MAP_ARRAY, 1, struct config);
+
+/* Thread groups to sample, and which element of spaces has their mappings. */
+HASH_OF(targets, 4096, u32, u32);
+
+ARRAY_OF(cpus, MAP_PERCPU_ARRAY, 1, struct cpu);
+ARRAY_OF(walks, MAP_PERCPU_ARRAY, 1, struct walk);
+
+HASH_OF(counts_0, 2048, struct sample_key, u64);
+HASH_OF(counts_1, 2048, struct sample_key, u64);
+HASH_OF(stacks_0, 2048, u64, struct stack_ref);
+HASH_OF(stacks_1, 2048, u64, struct stack_ref);
 
 /* Element cpu * BUFFERS + buffer. */
-struct {
-	UINT(type, MAP_ARRAY);
-	UINT(max_entries, 2);
-	TYPE(key, u32);
-	TYPE(value, struct region);
-} regions SEC(".maps");
+ARRAY_OF(regions, MAP_ARRAY, 2, struct region);
+
+/* The unwind tables: rows in chunks, and where each page's rows lie. */
+ARRAY_OF(rows, MAP_ARRAY, 1, struct chunk);
+ARRAY_OF(pages, MAP_ARRAY, 1, struct block);
+ARRAY_OF(spaces, MAP_ARRAY, 1, struct space);
+
+/* Element cpu * CACHE_ENTRIES + hash of the address. */
+ARRAY_OF(cache, MAP_ARRAY, CACHE_ENTRIES, struct cached);
+
+/* Where task_struct.stack lies, once it was found out. */
+ARRAY_OF(task_stack, MAP_ARRAY, 1, u32);
+
+/* The walk, once it is loaded. Until then the kernel walks user stacks. */
+ARRAY_OF(programs, MAP_PROG_ARRAY, 1, u32);
 
 #endif

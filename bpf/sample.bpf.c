@@ -4,63 +4,41 @@
 /*
  * One sample: runs in the timer interrupt of each CPU, `frequency` times a
  * second. It walks both parts of the interrupted thread's stack straight into
- * the free end of this CPU's region, hashes what it wrote, and only if that
+ * the free end of this CPU's region, hashing what it writes, and only if that
  * stack is new moves the end forward. So a known stack costs no copy, and the
  * region needs no clean-up.
+ *
+ * There are two programs. `sample` is small and loads at once; it finds the
+ * registers and the kernel part, and hands over to `walk` when that is there.
+ * Until then the kernel's frame-pointer walk stands in.
  */
-#include "unwind.h"
-#include "maps.h"
+#if defined(__TARGET_ARCH_x86)
+#include "regs_amd64.h"
+#else
+#include "regs_arm64.h"
+#endif
 
 char license_text[] SEC("license") = "GPL";
 
-struct stack {
-	u64 hash;
-	struct stack_ref ref;
-};
-
-/* Mixes in one word: multiply and fold, so that every input bit reaches the
- * low bits that select a bucket. Two different stacks of one drain share a
- * hash with a chance of about n^2 / 2^65: never, for n in the thousands. */
-INLINE u64 mix(u64 h, u64 word)
-{
-	h = (h ^ word) * 0x9e3779b97f4a7c15ULL;
-	return h ^ (h >> 29);
-}
-
-/* Walks the current stack to start in region r. */
-INLINE void walk(void *ctx, struct region *r, u32 start, struct stack *s)
-{
-	u32 k = walk_kernel(ctx, &r->addr[start & (REGION_FRAMES - 1)]);
-	u32 at = (start & (REGION_FRAMES - 1)) + (k & 127);
-	u32 u = walk_user(ctx, &r->addr[at]);
-
-	u64 h = mix(k, u);
-	for (u32 i = 0; i < 2 * PART_FRAMES; i++) {
-		if (i >= k + u)
-			break;
-		h = mix(h, r->addr[(start & (REGION_FRAMES - 1)) + i]);
-	}
-	s->hash = h;
-	s->ref.start = start;
-	s->ref.kernel_frames = k;
-	s->ref.user_frames = u;
-}
-
 /* Counts a stack, storing it when it is new. Order matters to the drain: a
  * count that it sees has its stack stored already. */
-INLINE void count(void *counts, void *stacks, struct cpu *cpu, struct stack *s, u64 pid_tgid)
+INLINE void count_into(void *counts, void *stacks, struct cpu *cpu, struct walk *w)
 {
-	struct sample_key key = {.stack = s->hash, .pid = pid_tgid >> 32, .tid = (u32)pid_tgid};
+	struct sample_key key = {.stack = w->hash, .pid = w->pid_tgid >> 32, .tid = (u32)w->pid_tgid};
 	get_current_comm(key.comm, sizeof(key.comm));
 	u64 *n = map_lookup(counts, &key);
 	if (n) {
 		__sync_fetch_and_add(n, 1);
 		return;
 	}
-	if (!map_lookup(stacks, &s->hash)) {
-		long err = map_update(stacks, &s->hash, &s->ref, UPDATE_NOEXIST);
+	if (!map_lookup(stacks, &key.stack)) {
+		struct stack_ref ref = {
+			.start = w->start, .cpu = get_smp_processor_id(), .kernel_frames = w->kernel_frames,
+			.user_frames = w->frames, .end = w->end, .interrupted = w->interrupted,
+		};
+		long err = map_update(stacks, &key.stack, &ref, UPDATE_NOEXIST);
 		if (!err)
-			cpu->cursor += s->ref.kernel_frames + s->ref.user_frames;
+			cpu->cursor += w->kernel_frames + w->frames;
 		else if (err != ERR_EXIST) { /* EEXIST: another CPU was first, with the same stack */
 			cpu->lost_stacks++;
 			return;
@@ -72,33 +50,70 @@ INLINE void count(void *counts, void *stacks, struct cpu *cpu, struct stack *s, 
 		cpu->lost_counts++;
 }
 
-INLINE void sample_into(void *ctx, struct cpu *cpu, u32 buffer, u64 pid_tgid)
+INLINE void leave(struct cpu *cpu) { *(volatile u64 *)&cpu->left += 1; }
+
+/* The end of every sample. */
+INLINE void finish(struct cpu *cpu, struct walk *w)
 {
-	u32 id = get_smp_processor_id();
-	u32 index = id * BUFFERS + buffer;
-	struct region *r = map_lookup(&regions, &index);
-	if (!r || cpu->cursor > REGION_FRAMES - 2 * PART_FRAMES) {
-		cpu->lost_stacks++;
-		return;
-	}
-	struct stack s = {.ref = {.cpu = id}};
-	walk(ctx, r, cpu->cursor, &s);
-	if (buffer)
-		count(&counts_1, &stacks_1, cpu, &s, pid_tgid);
+	/* The same addresses with another meaning are another stack. */
+	w->hash = mix(w->hash, (u64)w->interrupted << 32 | w->kernel_frames << 8 | w->end);
+	if (w->buffer)
+		count_into(&counts_1, &stacks_1, cpu, w);
 	else
-		count(&counts_0, &stacks_0, cpu, &s, pid_tgid);
+		count_into(&counts_0, &stacks_0, cpu, w);
+	leave(cpu);
+}
+
+/* The kernel's own walk of one part, to at in the region; at is less than
+ * REGION_FRAMES + KERNEL_FRAMES. */
+INLINE u32 kernel_walk(void *ctx, struct region *r, u32 at, u64 flags, struct walk *w)
+{
+	u64 *to = &r->addr[at];
+	long bytes = get_stack(ctx, to, KERNEL_FRAMES * sizeof(u64), flags);
+	if (bytes <= 0) /* no such part: a kernel thread, or not in the kernel */
+		return 0;
+	u32 n = (u32)bytes / sizeof(u64);
+	u64 h = w->hash;
+	for (u32 i = 0; i < KERNEL_FRAMES; i++) {
+		if (i >= n)
+			break;
+		h = mix(h, to[i]);
+	}
+	w->hash = h;
+	return n > KERNEL_FRAMES ? KERNEL_FRAMES : n;
+}
+
+INLINE void begin(struct walk *w, u64 pid_tgid, u32 space, u32 buffer, u32 start)
+{
+	struct space *s = map_lookup(&spaces, &space);
+	w->pid_tgid = pid_tgid;
+	w->hash = 0;
+	w->frames = 0;
+	w->kernel_frames = 0;
+	w->space = space;
+	w->generation = s ? (u32)s->generation : 0;
+	w->end = END_TRUNCATED; /* unless the walk says otherwise */
+	w->buffer = buffer;
+	w->region = get_smp_processor_id() * BUFFERS + buffer;
+	w->start = start;
+	w->interrupted = 1;
+	w->no_table = 0;
+	w->returned = 0;
+	w->window_start = NOWHERE;
 }
 
 SEC("perf_event")
-int sample(void *ctx)
+int sample(struct regs *ctx)
 {
 	u64 pid_tgid = get_current_pid_tgid();
 	u32 pid = pid_tgid >> 32, zero = 0;
-	if (!map_lookup(&targets, &pid))
+	u32 *space = map_lookup(&targets, &pid);
+	if (!space)
 		return 0;
 	struct config *cfg = map_lookup(&current_config, &zero);
 	struct cpu *cpu = map_lookup(&cpus, &zero);
-	if (!cfg || !cpu)
+	struct walk *w = map_lookup(&walks, &zero);
+	if (!cfg || !cpu || !w)
 		return 0;
 
 	*(volatile u64 *)&cpu->entered += 1;
@@ -109,7 +124,36 @@ int sample(void *ctx)
 	}
 	if (!cpu->samples++)
 		cpu->first_ns = ktime_get_ns();
-	sample_into(ctx, cpu, epoch % BUFFERS, pid_tgid);
-	*(volatile u64 *)&cpu->left += 1;
+	u32 start = cpu->cursor;
+	begin(w, pid_tgid, *space, epoch % BUFFERS, start);
+	struct region *r = map_lookup(&regions, &w->region);
+	if (!r || start >= REGION_FRAMES) {
+		cpu->lost_stacks++;
+		leave(cpu);
+		return 0;
+	}
+	w->kernel_frames = kernel_walk(ctx, r, start & (REGION_FRAMES - 1), 0, w);
+	if (user_registers(ctx, w))
+		tail_call(ctx, &programs, 0);
+	/* There are no registers to walk from, or there is no walk yet. */
+	w->frames = kernel_walk(ctx, r, (start & (REGION_FRAMES - 1)) + (w->kernel_frames & 127), STACK_USER, w);
+	w->end = w->frames ? END_FALLBACK : END_NONE;
+	finish(cpu, w);
+	return 0;
+}
+
+SEC("perf_event")
+int walk(struct regs *ctx)
+{
+	u32 zero = 0;
+	struct walk *w = map_lookup(&walks, &zero);
+	struct cpu *cpu = map_lookup(&cpus, &zero);
+	if (!w || !cpu)
+		return 0;
+	if (walk_on(cpu, w) != STEP_DONE)
+		tail_call(ctx, &programs, 0);
+	/* It ended, or the kernel allows no more tail calls: then it is truncated,
+	 * which is what end says from the beginning. */
+	finish(cpu, w);
 	return 0;
 }

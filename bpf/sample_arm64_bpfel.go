@@ -13,6 +13,23 @@ import (
 	"github.com/cilium/ebpf"
 )
 
+type SampleBlock struct {
+	_    structs.HostLayout
+	Page [1024]uint32
+}
+
+type SampleCached struct {
+	_          structs.HostLayout
+	Pc         uint64
+	Rule       uint32
+	Generation uint32
+}
+
+type SampleChunk struct {
+	_    structs.HostLayout
+	Rows [512]SampleRow
+}
+
 type SampleConfig struct {
 	_     structs.HostLayout
 	Epoch uint32
@@ -27,13 +44,29 @@ type SampleCpu struct {
 	LostStacks uint64
 	LostCounts uint64
 	FirstNs    uint64
+	Searches   uint64
 	Epoch      uint32
 	Cursor     uint32
 }
 
+type SampleMapping struct {
+	_     structs.HostLayout
+	Start uint64
+	Limit uint64
+	Bias  uint64
+	Page  uint32
+	Pages uint32
+}
+
 type SampleRegion struct {
 	_    structs.HostLayout
-	Addr [16640]uint64
+	Addr [17408]uint64
+}
+
+type SampleRow struct {
+	_    structs.HostLayout
+	Addr uint32
+	Rule uint32
 }
 
 type SampleSampleKey struct {
@@ -44,27 +77,71 @@ type SampleSampleKey struct {
 	Comm  [16]uint8
 }
 
+type SampleSpace struct {
+	_          structs.HostLayout
+	Generation uint64
+	Count      uint32
+	Pad        uint32
+	Mappings   [512]SampleMapping
+}
+
 type SampleStackRef struct {
 	_            structs.HostLayout
 	Start        uint32
 	Cpu          uint16
 	KernelFrames uint8
-	UserFrames   uint8
+	End          uint8
+	UserFrames   uint16
+	Pad          uint16
+	Interrupted  uint32
+}
+
+type SampleWalk struct {
+	_            structs.HostLayout
+	Pc           uint64
+	Sp           uint64
+	Bp           uint64
+	Hash         uint64
+	PidTgid      uint64
+	Regs         [16]uint64
+	WindowStart  uint64
+	Window       [64]uint64
+	Word         uint64
+	Frames       uint32
+	KernelFrames uint32
+	Space        uint32
+	Generation   uint32
+	End          uint32
+	Buffer       uint32
+	Region       uint32
+	Interrupted  uint32
+	NoTable      uint32
+	Returned     uint32
+	Rule         uint32
+	Start        uint32
 }
 
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	SampleMapCache         = "cache"
 	SampleMapCounts0       = "counts_0"
 	SampleMapCounts1       = "counts_1"
 	SampleMapCpus          = "cpus"
 	SampleMapCurrentConfig = "current_config"
+	SampleMapPages         = "pages"
+	SampleMapPrograms      = "programs"
 	SampleMapRegions       = "regions"
+	SampleMapRows          = "rows"
+	SampleMapSpaces        = "spaces"
 	SampleMapStacks0       = "stacks_0"
 	SampleMapStacks1       = "stacks_1"
 	SampleMapTargets       = "targets"
+	SampleMapTaskStack     = "task_stack"
+	SampleMapWalks         = "walks"
 	SampleProgSample       = "sample"
+	SampleProgWalk         = "walk"
 )
 
 // LoadSample returns the embedded CollectionSpec for Sample.
@@ -110,20 +187,28 @@ type SampleSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type SampleProgramSpecs struct {
 	Sample *ebpf.ProgramSpec `ebpf:"sample"`
+	Walk   *ebpf.ProgramSpec `ebpf:"walk"`
 }
 
 // SampleMapSpecs contains maps before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type SampleMapSpecs struct {
+	Cache         *ebpf.MapSpec `ebpf:"cache"`
 	Counts0       *ebpf.MapSpec `ebpf:"counts_0"`
 	Counts1       *ebpf.MapSpec `ebpf:"counts_1"`
 	Cpus          *ebpf.MapSpec `ebpf:"cpus"`
 	CurrentConfig *ebpf.MapSpec `ebpf:"current_config"`
+	Pages         *ebpf.MapSpec `ebpf:"pages"`
+	Programs      *ebpf.MapSpec `ebpf:"programs"`
 	Regions       *ebpf.MapSpec `ebpf:"regions"`
+	Rows          *ebpf.MapSpec `ebpf:"rows"`
+	Spaces        *ebpf.MapSpec `ebpf:"spaces"`
 	Stacks0       *ebpf.MapSpec `ebpf:"stacks_0"`
 	Stacks1       *ebpf.MapSpec `ebpf:"stacks_1"`
 	Targets       *ebpf.MapSpec `ebpf:"targets"`
+	TaskStack     *ebpf.MapSpec `ebpf:"task_stack"`
+	Walks         *ebpf.MapSpec `ebpf:"walks"`
 }
 
 // SampleVariableSpecs contains global variables before they are loaded into the kernel.
@@ -152,26 +237,40 @@ func (o *SampleObjects) Close() error {
 //
 // It can be passed to LoadSampleObjects or ebpf.CollectionSpec.LoadAndAssign.
 type SampleMaps struct {
+	Cache         *ebpf.Map `ebpf:"cache"`
 	Counts0       *ebpf.Map `ebpf:"counts_0"`
 	Counts1       *ebpf.Map `ebpf:"counts_1"`
 	Cpus          *ebpf.Map `ebpf:"cpus"`
 	CurrentConfig *ebpf.Map `ebpf:"current_config"`
+	Pages         *ebpf.Map `ebpf:"pages"`
+	Programs      *ebpf.Map `ebpf:"programs"`
 	Regions       *ebpf.Map `ebpf:"regions"`
+	Rows          *ebpf.Map `ebpf:"rows"`
+	Spaces        *ebpf.Map `ebpf:"spaces"`
 	Stacks0       *ebpf.Map `ebpf:"stacks_0"`
 	Stacks1       *ebpf.Map `ebpf:"stacks_1"`
 	Targets       *ebpf.Map `ebpf:"targets"`
+	TaskStack     *ebpf.Map `ebpf:"task_stack"`
+	Walks         *ebpf.Map `ebpf:"walks"`
 }
 
 func (m *SampleMaps) Close() error {
 	return _SampleClose(
+		m.Cache,
 		m.Counts0,
 		m.Counts1,
 		m.Cpus,
 		m.CurrentConfig,
+		m.Pages,
+		m.Programs,
 		m.Regions,
+		m.Rows,
+		m.Spaces,
 		m.Stacks0,
 		m.Stacks1,
 		m.Targets,
+		m.TaskStack,
+		m.Walks,
 	)
 }
 
@@ -186,11 +285,13 @@ type SampleVariables struct {
 // It can be passed to LoadSampleObjects or ebpf.CollectionSpec.LoadAndAssign.
 type SamplePrograms struct {
 	Sample *ebpf.Program `ebpf:"sample"`
+	Walk   *ebpf.Program `ebpf:"walk"`
 }
 
 func (p *SamplePrograms) Close() error {
 	return _SampleClose(
 		p.Sample,
+		p.Walk,
 	)
 }
 
