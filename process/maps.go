@@ -4,6 +4,7 @@ package process
 
 import (
 	"fmt"
+	"iter"
 	"os"
 	"slices"
 	"sort"
@@ -174,6 +175,9 @@ func (s *AddressSpace) Lookup(a profile.Addr) *SpaceMapping {
 	}
 	return nil
 }
+
+// All yields the mappings by address. They are copies.
+func (s *AddressSpace) All() iter.Seq[SpaceMapping] { return slices.Values(s.mappings) }
 
 // Clone is the address space of a forked child.
 func (s *AddressSpace) Clone() *AddressSpace {

@@ -35,8 +35,16 @@ type Thread struct {
 // part, if there is one, lies on the leaf side of the user part.
 type Stack struct {
 	Kernel, User []Addr
-	Truncated    bool // cut at the depth limit, root side lost
+	End          End  // how the user part ended
+	Truncated    bool // a part was cut at the depth limit, root side lost
+	// Interrupted has a bit for each of the first 32 user addresses: set where
+	// the frame was interrupted rather than calling, so that the address is no
+	// return address. That is the leaf, and what lies below signal handlers.
+	Interrupted uint32
 }
+
+// IsReturn reports whether user address i is a return address.
+func (s *Stack) IsReturn(i int) bool { return i >= 32 || s.Interrupted&(1<<i) == 0 }
 
 // Sample is one stack of one thread with the number of times it was seen.
 type Sample struct {
@@ -100,9 +108,11 @@ type Metadata struct {
 	SymbolizeNs int64     `json:"symbolize_ns"`      // from the end of sampling to names
 	Ended       Ended     `json:"ended"`
 	Counts      Counts    `json:"counts"`
-	Threads     int       `json:"threads"`     // seen in samples
-	CPUTimeNs   int64     `json:"cpu_time_ns"` // used by the targets meanwhile, by the kernel's own account
-	Warnings    []string  `json:"warnings,omitempty"`
+	Threads     int       `json:"threads"` // seen in samples
+	// Ends counts the samples with a user stack by how its walk ended.
+	Ends      map[string]uint64 `json:"stack_ends,omitempty"`
+	CPUTimeNs int64             `json:"cpu_time_ns"` // used by the targets meanwhile, by the kernel's own account
+	Warnings  []string          `json:"warnings,omitempty"`
 }
 
 // Duration that sampling really lasted.

@@ -11,6 +11,8 @@ import (
 	"cmp"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -113,13 +115,30 @@ func (r *reporter) quality() {
 		r.field("CPU used", fmt.Sprintf("%.2f CPUs (%s of CPU time in %s)",
 			float64(m.CPUTimeNs)/float64(d), seconds(time.Duration(m.CPUTimeNs)), seconds(d)))
 	}
-	r.field("user stacks", printable(m.UserStacks))
+	r.field("user stacks", strings.TrimSpace(printable(m.UserStacks)+ends(m.Ends)))
 	if !m.FirstSample.IsZero() && !m.Start.IsZero() {
 		r.field("first sample", fmt.Sprintf("%v after the start", m.FirstSample.Sub(m.Start).Round(100*time.Microsecond)))
 	}
 	if m.SymbolizeNs > 0 {
 		r.field("symbolized", "in "+time.Duration(m.SymbolizeNs).Round(100*time.Microsecond).String())
 	}
+}
+
+// ends says how the walks of user stacks ended, the most frequent first.
+func ends(counts map[string]uint64) string {
+	var all uint64
+	for _, n := range counts {
+		all += n
+	}
+	names := slices.SortedFunc(maps.Keys(counts), func(a, b string) int {
+		return cmp.Or(cmp.Compare(counts[b], counts[a]), cmp.Compare(a, b))
+	})
+	var text strings.Builder
+	for i, name := range names {
+		text.WriteString([]string{": ", ", "}[min(i, 1)])
+		text.WriteString(printable(name) + " " + percent(counts[name], all))
+	}
+	return text.String()
 }
 
 // share writes a number of samples and how much of all that is.
