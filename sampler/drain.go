@@ -94,7 +94,7 @@ func (s *Sampler) hand(buffer int, k *bpf.SampleSampleKey, n uint64, each func(C
 		return err
 	}
 	kernel, user := int(ref.KernelFrames), int(ref.UserFrames)
-	start := int(ref.Start)
+	start, end := int(ref.Start), profile.End(ref.End)
 	if start+kernel+user > len(region.Addr) {
 		return fmt.Errorf("drain: stack at %d of %d frames is outside its region", start, kernel+user)
 	}
@@ -107,9 +107,12 @@ func (s *Sampler) hand(buffer int, k *bpf.SampleSampleKey, n uint64, each func(C
 	each(Count{
 		Thread: profile.Thread{PID: int(k.Pid), TID: int(k.Tid), Comm: unix.ByteSliceToString(k.Comm[:])},
 		Stack: profile.Stack{
-			Kernel:    a[:kernel],
-			User:      a[kernel:],
-			Truncated: kernel >= s.maxFrames || user >= s.maxFrames,
+			Kernel: a[:kernel],
+			User:   a[kernel:],
+			End:    end,
+			Truncated: kernel >= s.maxFrames || end == profile.EndTruncated ||
+				end == profile.EndFallback && user >= s.maxFrames,
+			Interrupted: ref.Interrupted,
 		},
 		N: n,
 	})
@@ -178,6 +181,7 @@ type Totals struct {
 	Samples     uint64        // of the targets, kept or lost
 	Lost        uint64        // not kept for lack of room
 	FirstSample time.Duration // after boot (CLOCK_MONOTONIC); zero before the first
+	Searches    uint64        // unwind rules that were not in the cache
 }
 
 // Totals reads the counters. After Stop and a Drain of both buffers every
@@ -192,6 +196,7 @@ func (s *Sampler) Totals() (Totals, error) {
 		c := &cpus[i]
 		t.Samples += c.Samples
 		t.Lost += c.LostStacks + c.LostCounts
+		t.Searches += c.Searches
 		if first := time.Duration(c.FirstNs); first != 0 && (t.FirstSample == 0 || first < t.FirstSample) {
 			t.FirstSample = first
 		}

@@ -21,12 +21,12 @@ func loadError(err, memlock error) error {
 	switch {
 	case errors.Is(err, unix.ENOSYS):
 		return session.Unsupported("no_bpf", "this kernel has no BPF",
-			"it needs Linux 4.18 or newer, built with CONFIG_BPF_SYSCALL and CONFIG_BPF_EVENTS", err)
+			"it needs Linux 5.3 or newer, built with CONFIG_BPF_SYSCALL and CONFIG_BPF_EVENTS", err)
 	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES):
 		return bpfNotPermitted(err, memlock)
 	case errors.As(err, &verifier), errors.Is(err, ebpf.ErrNotSupported), errors.Is(err, unix.EINVAL):
 		return session.Unsupported("bpf_refused", "this kernel does not accept the sampling program",
-			"it needs Linux 4.18 or newer; srprof doctor shows what is missing", err)
+			"it needs Linux 5.3 or newer; srprof doctor shows what is missing", err)
 	}
 	return fmt.Errorf("load the sampling program: %w", err)
 }

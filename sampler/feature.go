@@ -51,15 +51,20 @@ func pidNamespace() Feature {
 func canSample() Feature {
 	f := Feature{Name: "sampling with eBPF", Required: true}
 	s, err := Open(Options{Frequency: session.DefaultFrequency})
-	if err == nil {
-		err = s.Start()
-		err = errors.Join(err, s.Close())
-	}
 	if err != nil {
 		f.fail(err)
 		return f
 	}
-	f.OK, f.Found = true, "program loads and runs on the CPU clock; user stacks by "+WalkFramePointer
+	defer s.Close()
+	if err := s.Start(); err != nil {
+		f.fail(err)
+		return f
+	}
+	walk := WalkTables
+	if err := s.OpenTables(0, 0); err != nil {
+		walk = WalkFramePointer + ", because the walk by tables does not load: " + err.Error()
+	}
+	f.OK, f.Found = true, "program loads and runs on the CPU clock; user stacks by "+walk
 	return f
 }
 

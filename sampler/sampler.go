@@ -9,8 +9,10 @@
 package sampler
 
 import (
+	"errors"
 	"fmt"
-	"runtime"
+	"io"
+	"sync"
 	"time"
 
 	"github.com/cilium/ebpf"
@@ -21,7 +23,10 @@ import (
 )
 
 // How user stacks are walked, as Metadata.UserStacks tells it.
-const WalkFramePointer = "frame pointer"
+const (
+	WalkTables       = "unwind tables"
+	WalkFramePointer = "frame pointer"
+)
 
 // Event is the name of what makes the kernel take a sample.
 const Event = "cpu-clock"
@@ -29,37 +34,66 @@ const Event = "cpu-clock"
 // Options of a Sampler.
 type Options struct {
 	Frequency profile.Frequency // in Hz, at most MaxFrequency()
+	Targets   int               // how many processes may have unwind tables at once; 0 means 16
 }
 
 // Sampler samples a set of processes. Its methods must not be called
-// concurrently, but for AddTarget and RemoveTarget.
+// concurrently, but for those on targets and tables.
 type Sampler struct {
-	objs      bpf.SampleObjects
+	objs      objects
+	walk      walkObjects
 	options   Options
 	events    []*event
 	epoch     uint32
-	maxFrames int // a part with this many frames was cut
+	maxFrames int // a part walked by the kernel with this many frames was cut
 	drained   uint64
 	orphans   uint64 // counts whose stack was not found
 	scratch   scratch
+
+	mu      sync.Mutex     // guards what follows
+	targets map[int]uint32 // their spaces
+	tables  *tables
+}
+
+// objects is what the first samples need. It is small, so it loads at once.
+type objects struct {
+	Sample        *ebpf.Program `ebpf:"sample"`
+	CurrentConfig *ebpf.Map     `ebpf:"current_config"`
+	Targets       *ebpf.Map     `ebpf:"targets"`
+	Cpus          *ebpf.Map     `ebpf:"cpus"`
+	Walks         *ebpf.Map     `ebpf:"walks"`
+	Counts0       *ebpf.Map     `ebpf:"counts_0"`
+	Counts1       *ebpf.Map     `ebpf:"counts_1"`
+	Stacks0       *ebpf.Map     `ebpf:"stacks_0"`
+	Stacks1       *ebpf.Map     `ebpf:"stacks_1"`
+	Regions       *ebpf.Map     `ebpf:"regions"`
+	Spaces        *ebpf.Map     `ebpf:"spaces"`
+	TaskStack     *ebpf.Map     `ebpf:"task_stack"`
+	Programs      *ebpf.Map     `ebpf:"programs"`
+}
+
+// walkObjects is what walking by tables needs besides.
+type walkObjects struct {
+	Walk  *ebpf.Program `ebpf:"walk"`
+	Rows  *ebpf.Map     `ebpf:"rows"`
+	Pages *ebpf.Map     `ebpf:"pages"`
+	Cache *ebpf.Map     `ebpf:"cache"`
 }
 
 // Open loads the program and its maps. Sampling begins with Start.
 func Open(o Options) (*Sampler, error) {
-	spec, err := bpf.LoadSample()
+	if o.Targets == 0 {
+		o.Targets = 16
+	}
+	spec, err := load(o.Targets)
 	if err != nil {
 		return nil, err
 	}
-	possible, err := ebpf.PossibleCPU()
-	if err != nil {
-		return nil, fmt.Errorf("count CPUs: %w", err)
-	}
-	size(spec, possible)
 	// Kernels before 5.11 count maps against RLIMIT_MEMLOCK. Where the limit
 	// cannot be raised it may still suffice, so a refusal here is not an
 	// error; making the maps tells.
 	memlock := rlimit.RemoveMemlock()
-	s := &Sampler{options: o, maxFrames: min(framesInPart, maxStack())}
+	s := &Sampler{options: o, maxFrames: min(framesInPart, maxStack()), targets: map[int]uint32{}}
 	if err := spec.LoadAndAssign(&s.objs, nil); err != nil {
 		return nil, loadError(err, memlock)
 	}
@@ -68,21 +102,36 @@ func Open(o Options) (*Sampler, error) {
 }
 
 const (
-	framesInPart = 127 // PART_FRAMES of abi.h
+	framesInPart = 127 // KERNEL_FRAMES of abi.h
 	buffers      = 2   // BUFFERS of abi.h
 	// samplesPerDrain is how many samples a CPU may take between two drains
-	// with nothing lost even if every stack is new and of full depth.
+	// with nothing lost even if every stack is new and 256 frames deep.
 	samplesPerDrain = 64
+	cacheEntries    = 4096 // CACHE_ENTRIES of abi.h
 )
 
-// size fits the maps to the machine: room for every sample between two drains
-// to be a new stack, and as much again for a drain that comes late.
-func size(spec *ebpf.CollectionSpec, cpus int) {
+// load reads the objects and fits the maps to the machine: room for every
+// sample between two drains to be a new stack, and as much again for a drain
+// that comes late.
+func load(targets int) (*ebpf.CollectionSpec, error) {
+	spec, err := bpf.LoadSample()
+	if err != nil {
+		return nil, err
+	}
+	cpus, err := ebpf.PossibleCPU()
+	if err != nil {
+		return nil, fmt.Errorf("count CPUs: %w", err)
+	}
 	n := uint32(max(2048, cpus*samplesPerDrain*4))
 	for _, name := range []string{bpf.SampleMapCounts0, bpf.SampleMapCounts1, bpf.SampleMapStacks0, bpf.SampleMapStacks1} {
 		spec.Maps[name].MaxEntries = n
 	}
 	spec.Maps[bpf.SampleMapRegions].MaxEntries = uint32(cpus * buffers)
+	spec.Maps[bpf.SampleMapCache].MaxEntries = uint32(cpus * cacheEntries)
+	// Two for each target, so that one can be written while the other is read,
+	// and the one that is always empty.
+	spec.Maps[bpf.SampleMapSpaces].MaxEntries = uint32(1 + 2*targets)
+	return spec, nil
 }
 
 // DrainInterval is how often to call Drain: often enough that the maps cannot
@@ -94,19 +143,28 @@ func (s *Sampler) DrainInterval() time.Duration {
 // AddTarget makes the kernel sample all threads of a process, those born later
 // included.
 func (s *Sampler) AddTarget(pid int) error {
-	if err := s.objs.Targets.Put(uint32(pid), uint32(1)); err != nil {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.objs.Targets.Put(uint32(pid), uint32(0)); err != nil {
 		return fmt.Errorf("add process %d to the sampled ones: %w", pid, err)
 	}
+	s.targets[pid] = 0
 	return nil
 }
 
 // RemoveTarget ends the sampling of a process. To remove what is not there is
 // no error.
 func (s *Sampler) RemoveTarget(pid int) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	err := s.objs.Targets.Delete(uint32(pid))
 	if err != nil && !isNotExist(err) {
 		return fmt.Errorf("remove process %d from the sampled ones: %w", pid, err)
 	}
+	if s.tables != nil {
+		s.tables.release(s.targets[pid])
+	}
+	delete(s.targets, pid)
 	return nil
 }
 
@@ -165,7 +223,11 @@ func (s *Sampler) closeEvents() {
 // Close gives back everything in the kernel.
 func (s *Sampler) Close() error {
 	s.closeEvents()
-	err := s.objs.Close()
-	runtime.KeepAlive(s)
-	return err
+	o, w := &s.objs, &s.walk
+	var errs []error
+	for _, c := range []io.Closer{w.Walk, w.Rows, w.Pages, w.Cache, o.Sample, o.CurrentConfig, o.Targets, o.Cpus, o.Walks,
+		o.Counts0, o.Counts1, o.Stacks0, o.Stacks1, o.Regions, o.Spaces, o.TaskStack, o.Programs} {
+		errs = append(errs, c.Close()) // to close nil is no error
+	}
+	return errors.Join(errs...)
 }
