@@ -36,6 +36,8 @@ type collector struct {
 	sampler *sampler.Sampler
 	notices *sampler.Notices
 	heard   sync.WaitGroup
+	feeder  *feeder
+	ends    map[profile.End]uint64
 
 	mu      sync.Mutex // guards targets and what they hold: notices come from their own goroutine
 	targets map[int]*target
@@ -46,7 +48,8 @@ func newCollector(spec session.Spec) (*collector, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &collector{spec: spec, builder: profile.NewBuilder(), targets: map[int]*target{}}
+	c := &collector{spec: spec, builder: profile.NewBuilder(), targets: map[int]*target{}, ends: map[profile.End]uint64{}}
+	c.feeder = newFeeder(c)
 	c.names.Open = c.objects.open
 	c.kernel = c.addMapping(profile.Mapping{Kind: profile.MappingKernel, Path: profile.KernelPath, Start: kernelStart, Limit: ^profile.Addr(0)}, nil, nil)
 	c.meta = describe()
@@ -104,24 +107,36 @@ func (c *collector) drop(t *target) {
 	}
 }
 
-// anyRunning looks at all targets and reports whether one still runs.
+// anyRunning looks at all targets after a drain and reports whether one still
+// runs. Those that are over are forgotten once their last samples are in.
 func (c *collector) anyRunning() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	any := false
 	for _, t := range c.targets {
 		t.reread = false
-		if !t.running {
-			continue
-		}
-		t.look()
 		if t.running {
+			if t.look(); !t.running {
+				c.drop(t)
+			}
+		}
+		switch {
+		case t.running:
 			any = true
-		} else {
-			c.drop(t)
+		case t.drained >= 2: // both buffers
+			c.forget(t)
+		default:
+			t.drained++
 		}
 	}
 	return any
+}
+
+// forget lets go of a target that is over: there may be thousands of children.
+func (c *collector) forget(t *target) {
+	c.meta.CPUTimeNs += int64(max(0, t.cpu-t.cpuFrom))
+	t.files.Close()
+	delete(c.targets, t.id.PID)
 }
 
 // add takes in one count from the sampler.
@@ -134,10 +149,13 @@ func (c *collector) add(n sampler.Count) {
 	}
 	t := c.targets[n.Thread.PID]
 	for i, addr := range n.Stack.User {
-		a := profile.Address{Addr: addr, Return: i > 0}
+		a := profile.Address{Addr: addr, Return: n.Stack.IsReturn(i)}
 		ids = append(ids, c.builder.Address(addr, c.mappingOf(t, a.Lookup()), a.Return))
 	}
 	c.ids = ids
+	if n.Stack.End != profile.EndNone {
+		c.ends[n.Stack.End] += n.N
+	}
 	c.builder.Add(n.Thread, ids, n.Stack.Truncated, n.N)
 }
 
@@ -176,6 +194,9 @@ func (c *collector) started(s *sampler.Sampler) {
 func (c *collector) stopped() {
 	c.meta.DurationNs = int64(time.Since(c.meta.Start))
 	c.stopListening()
+	if c.feeder.warning != "" {
+		c.meta.Warn(c.feeder.warning)
+	}
 	for _, t := range c.targets {
 		t.look()
 		c.meta.CPUTimeNs += int64(max(0, t.cpu-t.cpuFrom))
@@ -185,6 +206,10 @@ func (c *collector) stopped() {
 // account takes over what the sampler counted.
 func (c *collector) account(totals sampler.Totals) {
 	c.meta.Counts.Lost = totals.Lost
+	c.meta.Ends = map[string]uint64{}
+	for end, n := range c.ends {
+		c.meta.Ends[end.String()] = n
+	}
 	if totals.FirstSample != 0 {
 		c.meta.FirstSample = time.Now().Add(totals.FirstSample - monotonic())
 	}

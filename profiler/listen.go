@@ -26,6 +26,7 @@ func (c *collector) listen() error {
 		}
 	}
 	c.mu.Unlock()
+	c.feeder.run(c.sampler)
 	c.heard.Go(func() {
 		for n.Wait() {
 			c.mu.Lock()
@@ -47,6 +48,7 @@ func (c *collector) hear(n sampler.Notice) {
 			t.reread = false
 			_ = t.readMaps() // a process that is gone keeps what is known of it
 		}
+		c.feeder.changed()
 		return
 	}
 	t := c.targets[n.PID]
@@ -56,10 +58,15 @@ func (c *collector) hear(n sampler.Notice) {
 	switch n.Kind {
 	case sampler.NoticeExecuted:
 		t.executed()
+		c.feeder.changed()
 	case sampler.NoticeMapped:
 		t.space.Insert(n.Mapping)
+		t.told = false
+		c.feeder.changed()
 	case sampler.NoticeExited:
-		t.look()
+		if t.look(); !t.running {
+			c.drop(t)
+		}
 	}
 }
 
@@ -68,6 +75,7 @@ func (c *collector) hearFork(n sampler.Notice) {
 		// The PID of a target was born anew: that is another process.
 		old.running = false
 		c.drop(old)
+		c.forget(old)
 	}
 	parent := c.targets[n.Parent]
 	if parent == nil || !c.spec.Children {
@@ -85,12 +93,14 @@ func (c *collector) hearFork(n sampler.Notice) {
 		return
 	}
 	c.targets[n.PID] = child
+	c.feeder.changed()
 }
 
 func (c *collector) stopListening() {
 	if c.notices == nil {
 		return
 	}
+	c.feeder.end()
 	c.notices.Stop()
 	c.heard.Wait()
 	c.notices.Close()

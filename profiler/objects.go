@@ -35,19 +35,27 @@ var errNoObject = errors.New("no object is behind it")
 // add opens the object of the next mapping; from is nil where there is none.
 func (o *objects) add(t *target, from *process.Mapping) {
 	r := result{err: errNoObject}
-	if from != nil && (from.Kind == profile.MappingObject || from.Kind == profile.MappingVDSO) {
-		key := fileKey{from.Device, from.Inode, from.Path}
-		known, ok := o.byFile[key]
-		if !ok || known.err != nil {
-			known = openObject(t, from)
-			if o.byFile == nil {
-				o.byFile = map[fileKey]result{}
-			}
-			o.byFile[key] = known
-		}
-		r = known
+	if from != nil {
+		r = o.get(t, from)
 	}
 	o.byMapping = append(o.byMapping, r)
+}
+
+// get opens the object of a mapping, once.
+func (o *objects) get(t *target, m *process.Mapping) result {
+	if m.Kind != profile.MappingObject && m.Kind != profile.MappingVDSO {
+		return result{err: errNoObject}
+	}
+	key := fileKey{m.Device, m.Inode, m.Path}
+	known, ok := o.byFile[key]
+	if !ok || known.err != nil && t.running {
+		known = openObject(t, m)
+		if o.byFile == nil {
+			o.byFile = map[fileKey]result{}
+		}
+		o.byFile[key] = known
+	}
+	return known
 }
 
 func openObject(t *target, m *process.Mapping) result {

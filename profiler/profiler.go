@@ -34,7 +34,7 @@ func Record(ctx context.Context, spec session.Spec, progress func(session.Progre
 		return nil, err
 	}
 	defer c.close()
-	s, err := sampler.Open(sampler.Options{Frequency: c.meta.FrequencyHz})
+	s, err := sampler.Open(sampler.Options{Frequency: c.meta.FrequencyHz, Targets: c.room()})
 	if err != nil {
 		return nil, err
 	}

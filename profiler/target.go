@@ -25,7 +25,9 @@ type target struct {
 	before  *process.AddressSpace
 	files   *process.Files
 	reread  bool // the mappings were read again since the last drain
+	told    bool // the kernel knows the mappings as they are
 	running bool
+	drained int           // drains since it stopped running
 	cpuFrom time.Duration // CPU time when sampling began
 	cpu     time.Duration // the latest reading
 }
@@ -112,6 +114,7 @@ func (t *target) readMaps() error {
 		return fs.ErrNotExist
 	}
 	t.space.Replace(ms)
+	t.told = false
 	return nil
 }
 
@@ -140,7 +143,7 @@ func (t *target) mapping(a profile.Addr) *process.SpaceMapping {
 func (t *target) executed() {
 	t.before = t.space
 	t.space = &process.AddressSpace{}
-	t.reread = false
+	t.reread, t.told = false, false
 	if command, err := process.Executable(t.id.PID); err == nil {
 		t.command = command
 	}

@@ -8,9 +8,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/carverauto/serviceradar-profiler/profile"
 	"github.com/carverauto/serviceradar-profiler/test/programs"
 )
 
@@ -207,4 +209,43 @@ func TestMinute(t *testing.T) {
 	p := start(t, "goroutines", programs.Options{})
 	r := record(t, "--pid", fmt.Sprint(p.PID), "--frequency", often, "--duration", "60s").succeeded(t).as(t, "goroutines")
 	r.complete(t)
+}
+
+// Code built without frame pointers shows whole stacks too: nearly all reach
+// the thread's entry, and the frames between are the right ones.
+func TestWholeStacks(t *testing.T) {
+	for _, test := range []struct {
+		program string
+		flags   []string
+		args    []string
+		stack   string
+	}{
+		{"split.c", []string{"-fomit-frame-pointer"}, nil, "main;run;hot_a"},
+		{"split.c", []string{"-fomit-frame-pointer", "-static"}, nil, "main;run;hot_a"},
+		{"split.c", []string{"-fomit-frame-pointer", "-static-pie"}, nil, "main;run;hot_a"},
+		{"split.cpp", []string{"-fomit-frame-pointer"}, nil, ""},
+		{"depth.c", []string{"-fomit-frame-pointer"}, []string{"300"}, "main" + strings.Repeat(";descend", 301) + ";hot_a"},
+	} {
+		t.Run(test.program+strings.Join(test.flags, ""), func(t *testing.T) {
+			p := start(t, test.program, programs.Options{Flags: test.flags, Args: test.args})
+			r := record(t, "--pid", fmt.Sprint(p.PID), "--frequency", "499", "--duration", "3s").succeeded(t)
+			if test.args == nil {
+				r.as(t, test.program)
+			}
+			var walked uint64
+			for _, n := range r.meta.Ends {
+				walked += n
+			}
+			// Samples before the tables are there (some 20 ms) do not count.
+			walked -= r.meta.Ends[profile.EndFallback.String()]
+			if complete := r.meta.Ends[profile.EndRoot.String()]; float64(complete) < 0.99*float64(walked) || walked == 0 {
+				t.Errorf("stacks ended like this: %v", r.meta.Ends)
+			}
+			if share := float64(programs.Count(r.lines, func(stack []string) bool {
+				return strings.Contains(strings.Join(stack, ";"), test.stack)
+			})) / float64(programs.Samples(r.lines)); test.stack != "" && share < 0.5 {
+				t.Errorf("%.1f %% of the stacks contain %.40s…", 100*share, test.stack)
+			}
+		})
+	}
 }
