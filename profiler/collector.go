@@ -38,6 +38,7 @@ type collector struct {
 	heard   sync.WaitGroup
 	feeder  *feeder
 	ends    map[profile.End]uint64
+	ready   bool // at the end, a target was ready to run
 
 	mu      sync.Mutex // guards targets and what they hold: notices come from their own goroutine
 	targets map[int]*target
@@ -198,7 +199,9 @@ func (c *collector) stopped() {
 		c.meta.Warn(c.feeder.warning)
 	}
 	for _, t := range c.targets {
-		t.look()
+		if stat := t.look(); t.running && stat.State == 'R' {
+			c.ready = true
+		}
 		c.meta.CPUTimeNs += int64(max(0, t.cpu-t.cpuFrom))
 	}
 }

@@ -30,6 +30,9 @@ func (c *collector) noSamples(m *profile.Metadata) error {
 	case m.Counts.Lost > 0:
 		e.Problem = fmt.Sprintf("all %d samples of %s were lost for lack of room", m.Counts.Lost, what)
 		e.Remedy = "lower --frequency"
+	case used < 2*m.FrequencyHz.Period()+20*time.Millisecond && c.ready:
+		e.Problem = fmt.Sprintf("there are no samples because %s waited for a CPU: others left it %v of CPU time in %v", what, used, lasted)
+		e.Remedy = "see what else keeps the CPUs busy, or profile it for longer (--duration)"
 	case used < 2*m.FrequencyHz.Period()+20*time.Millisecond:
 		e.Problem = fmt.Sprintf("there are no samples because %s slept: it used %v of CPU time in %v", what, used, lasted)
 		e.Remedy = "profile it while it works, for longer (--duration), or at a higher --frequency"

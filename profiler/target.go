@@ -150,12 +150,13 @@ func (t *target) executed() {
 }
 
 // look finds out whether the process still runs, and its CPU time.
-func (t *target) look() {
+func (t *target) look() process.Stat {
 	stat, err := process.ReadStat(t.id.PID)
 	if err != nil || stat.ID != t.id {
 		t.running = false
-		return
+		return stat
 	}
 	t.cpu = stat.CPUTime
 	t.running = !stat.Exited()
+	return stat
 }

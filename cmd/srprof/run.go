@@ -19,7 +19,7 @@ import (
 // streams is where a command writes: results to out, everything else to err.
 type streams struct{ out, err io.Writer }
 
-// Exit codes. They are part of the command's contract: docs/srprof.md.
+// Exit codes. They are part of the command's contract; srprof record --help tells them.
 const (
 	exitOK           = 0
 	exitFailed       = 1

@@ -86,7 +86,9 @@ func (b *bench) redis() (*target, error) {
 // node starts a JavaScript program: a large executable, and code without a file.
 func (b *bench) node() (*target, error) {
 	const script = `console.log("ready"); for (let i = 0; ; i++) JSON.parse(JSON.stringify({i, a: [1, 2, 3], b: "x".repeat(i % 100)}));`
-	p, err := programs.Launch(exec.CommandContext(b.ctx, "node", "--perf-basic-prof", "-e", script), "ready")
+	c := exec.CommandContext(b.ctx, "node", "--perf-basic-prof", "-e", script)
+	c.Dir = b.dir // it writes a log of its own there
+	p, err := programs.Launch(c, "ready")
 	if err != nil {
 		return nil, err
 	}
