@@ -131,9 +131,12 @@ INLINE int step_fast(struct walk *w)
 		return STEP_SLOW;
 	u32 rule = c->rule, op = rule & 15;
 	w->rule = rule;
-	if (UNLIKELY(op - RULE_SP > RULE_BP - RULE_SP))
-		return STEP_SLOW;
 	u64 base = op == RULE_SP ? w->sp : w->bp;
+	/* A frame pointer of zero may be the root. */
+	if (UNLIKELY(op > RULE_FRAME_POINTER || !base))
+		return STEP_SLOW;
+	if (op == RULE_NONE)
+		w->no_table++;
 	return apply_cfa(w, base + (s64)((s32)rule >> 12) * 8, (rule >> 4) & 255);
 }
 
@@ -183,6 +186,14 @@ INLINE u32 find_rule(const struct mapping *m, u64 rel)
 		at += half & at_most(at + half + 1, limit) & at_most(c->rows[next].addr, rel);
 	}
 	return c->rows[at & (CHUNK_ROWS - 1)].rule;
+}
+
+/* RULE_NONE and RULE_FRAME_POINTER are CFA = BP + 16, BP = *(CFA - 16): said
+ * so, a frame by them is a plain one, with no case of its own. */
+INLINE u32 plain(u32 rule)
+{
+	u32 op = rule & 15;
+	return op == RULE_NONE || op == RULE_FRAME_POINTER ? op | 2 << 4 | 2 << 12 : rule;
 }
 
 /* The rule for pc. */
@@ -285,7 +296,7 @@ INLINE int step_slow(struct cpu *cpu, struct walk *w)
 	if (!c)
 		return ended(w, END_TRUNCATED);
 	if (c->pc != pc || c->generation != w->generation) {
-		u32 rule = search(w, pc);
+		u32 rule = plain(search(w, pc));
 		w->rule = rule;
 		c->pc = pc;
 		c->rule = rule;
