@@ -46,8 +46,10 @@ func TestShares(t *testing.T) {
 			p := start(t, test.program, test.options)
 			r := sample(t, p.PID).as(t, test.program)
 			p.Stop() // or it would share the CPUs with the next
-			if r.meta.Counts.Truncated > 0 {
-				t.Errorf("%d samples are truncated, though no stack is deeper than the limit", r.meta.Counts.Truncated)
+			// A stack without end is what a walk makes of a frame that is being
+			// set up at that moment, which is seldom.
+			if n := r.meta.Counts.Truncated; n*200 > r.meta.Counts.Samples {
+				t.Errorf("%d of %d samples are truncated, though no stack is deeper than the limit", n, r.meta.Counts.Samples)
 			}
 		})
 	}
