@@ -95,9 +95,10 @@ func (b *bench) metadata() (*profile.Metadata, error) {
 	return m, json.Unmarshal(text, m)
 }
 
-// perf is the command line of perf record; more are further options.
+// perf is the command line of perf record; more are further options. Without
+// --no-bpf-event a thread of perf's would keep it for up to a second at the end.
 func (b *bench) perf(pid, frequency int, more ...string) []string {
-	line := []string{"perf", "record", "-q", "-e", "cpu-clock", "-F", strconv.Itoa(frequency), "-p", strconv.Itoa(pid), "-o", b.file("perf.data")}
+	line := []string{"perf", "record", "-q", "--no-bpf-event", "-e", "cpu-clock", "-F", strconv.Itoa(frequency), "-p", strconv.Itoa(pid), "-o", b.file("perf.data")}
 	return append(line, more...)
 }
 
