@@ -6,6 +6,7 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"time"
 
@@ -94,8 +95,13 @@ func (c *collector) sampleInto(s *sampler.Sampler) error {
 		if err := s.AddTarget(t.id.PID); err != nil {
 			return err
 		}
-		if !t.id.Running() {
-			return noSuchProcess(t.id.PID, nil)
+		switch {
+		case t.id.Running():
+		case slices.Contains(c.spec.PIDs, t.id.PID):
+			return noSuchProcess(t.id.PID)
+		default: // a child that was there when we looked for children
+			c.drop(t)
+			c.forget(t)
 		}
 	}
 	return nil

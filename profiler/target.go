@@ -69,7 +69,7 @@ func findTargets(spec *session.Spec) ([]*target, error) {
 func newTarget(pid int) (*target, error) {
 	stat, err := process.ReadStat(pid)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, noSuchProcess(pid, err)
+		return nil, noSuchProcess(pid)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("look at process %d: %w", pid, err)
@@ -98,7 +98,7 @@ func newTarget(pid int) (*target, error) {
 	return t, nil
 }
 
-func noSuchProcess(pid int, cause error) error {
+func noSuchProcess(pid int) error {
 	return &session.Error{Code: "no_such_process", Kind: fs.ErrNotExist,
 		Problem: fmt.Sprintf("there is no process %d", pid), Remedy: "it may have exited; ps -e lists the running ones"}
 }
