@@ -38,7 +38,7 @@ const (
 func Write(w io.Writer, p *profile.Profile, o Options) error {
 	o.Top = cmp.Or(o.Top, defaultTop)
 	o.Width = max(cmp.Or(o.Width, defaultWidth), minWidth)
-	r := reporter{out: bufio.NewWriter(w), m: &p.Meta, o: o}
+	r := reporter{out: bufio.NewWriter(w), p: p, m: &p.Meta, o: o}
 	for i := range p.Samples {
 		r.samples += p.Samples[i].Count
 	}
@@ -51,6 +51,7 @@ func Write(w io.Writer, p *profile.Profile, o Options) error {
 
 type reporter struct {
 	out     *bufio.Writer
+	p       *profile.Profile
 	m       *profile.Metadata
 	o       Options
 	samples uint64
@@ -109,7 +110,7 @@ func (r *reporter) quality() {
 	r.field("samples", fmt.Sprintf("%d of %d taken", r.samples, taken))
 	r.share("lost", c.Lost, taken, "taken but not kept, for lack of room")
 	r.share("truncated", c.Truncated, r.samples, "stack deeper than the limit, root side missing")
-	r.share("unknown", c.Unknown, r.samples, "some frame without a name")
+	r.share("unknown", c.Unknown, r.samples, fmt.Sprintf("some frame without a name, in %s the function that ran", percent(r.unknownLeaves(), r.samples)))
 	r.field("threads", fmt.Sprint(m.Threads))
 	if d := m.Duration(); d > 0 {
 		r.field("CPU used", fmt.Sprintf("%.2f CPUs (%s of CPU time in %s)",
@@ -122,6 +123,23 @@ func (r *reporter) quality() {
 	if m.SymbolizeNs > 0 {
 		r.field("symbolized", "in "+time.Duration(m.SymbolizeNs).Round(100*time.Microsecond).String())
 	}
+}
+
+// unknownLeaves counts the samples whose leaf has no name: what is missing in
+// the table above. A nameless frame near the root, as in a stripped libc, makes
+// nearly all samples unknown and is little harm.
+func (r *reporter) unknownLeaves() uint64 {
+	var n uint64
+	for i := range r.p.Samples {
+		s := &r.p.Samples[i]
+		for _, f := range r.p.Frames(s) {
+			if f.Unknown {
+				n += s.Count
+			}
+			break
+		}
+	}
+	return n
 }
 
 // ends says how the walks of user stacks ended, the most frequent first.
