@@ -3,6 +3,7 @@
 package symbol
 
 import (
+	"os"
 	"os/exec"
 	"slices"
 	"strings"
@@ -77,6 +78,9 @@ func TestCxxProgram(t *testing.T) {
 
 func TestRustProgram(t *testing.T) {
 	if _, err := exec.LookPath("rustc"); err != nil {
+		if os.Getenv("SRPROF_REQUIRE_ALL") != "" {
+			t.Fatal(err)
+		}
 		t.Skip(err)
 	}
 	for _, mangling := range []string{"legacy", "v0"} {

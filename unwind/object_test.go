@@ -3,6 +3,9 @@
 package unwind
 
 import (
+	"errors"
+	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -32,7 +35,7 @@ func open(tb testing.TB, path string) *object.File {
 	tb.Helper()
 	f, err := os.Open(path)
 	if err != nil {
-		tb.Skip(err)
+		missing(tb, err)
 	}
 	o, err := object.Open(f)
 	if err != nil {
@@ -40,6 +43,16 @@ func open(tb testing.TB, path string) *object.File {
 	}
 	tb.Cleanup(func() { o.Close() })
 	return o
+}
+
+// missing leaves a test out where a program or file is not installed. With
+// SRPROF_REQUIRE_ALL, and for any other reason, it fails.
+func missing(tb testing.TB, err error) {
+	tb.Helper()
+	if os.Getenv("SRPROF_REQUIRE_ALL") == "" && (errors.Is(err, exec.ErrNotFound) || errors.Is(err, fs.ErrNotExist)) {
+		tb.Skip(err)
+	}
+	tb.Fatal(err)
 }
 
 // compile builds a C program; without a compiler the test is left out.
@@ -50,7 +63,7 @@ func compile(t *testing.T, program, flags string) string {
 		t.Fatal(err)
 	}
 	if out, err := exec.Command("gcc", append(strings.Fields(flags), "-o", path, source)...).CombinedOutput(); err != nil {
-		t.Skipf("%v: %s", err, out)
+		missing(t, fmt.Errorf("%w: %s", err, out))
 	}
 	return path
 }

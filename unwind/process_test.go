@@ -97,7 +97,7 @@ func TestGoProcess(t *testing.T) {
 		t.Fatal(err)
 	}
 	if out, err := exec.Command("go", "build", "-o", path, source).CombinedOutput(); err != nil {
-		t.Skipf("%v: %s", err, out)
+		missing(t, fmt.Errorf("%w: %s", err, out))
 	}
 	const want = "main.leaf main.deep×41 main.main runtime.main runtime.goexit.abi0"
 	cmd := exec.Command(path)
@@ -129,7 +129,7 @@ func walkStopped(t *testing.T, cmd *exec.Cmd, known string) string {
 	defer runtime.UnlockOSThread()
 	pid := cmd.Process.Pid
 	if err := syscall.PtraceAttach(pid); err != nil {
-		t.Skip(err)
+		t.Fatal(err)
 	}
 	var status syscall.WaitStatus
 	if _, err := syscall.Wait4(pid, &status, 0, nil); err != nil {
