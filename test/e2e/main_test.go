@@ -99,7 +99,8 @@ type recording struct {
 	stderr string
 	lines  []folded.Line // without a file, nil
 	meta   profile.Metadata
-	exists bool // the output file
+	exists bool          // the output file
+	stolen time.Duration // from all CPUs meanwhile, by the hypervisor
 }
 
 // command prepares srprof record with folded output and metadata in dir.
@@ -121,6 +122,7 @@ func record(t *testing.T, args ...string) *recording {
 	c := command(ctx, dir, args...)
 	var out, stderr bytes.Buffer
 	c.Stdout, c.Stderr = &out, &stderr
+	before := stolen(t)
 	err := c.Run()
 	if ctx.Err() != nil {
 		t.Fatalf("srprof %q does not end: %s", args, &stderr)
@@ -128,7 +130,29 @@ func record(t *testing.T, args ...string) *recording {
 	if out.Len() > 0 {
 		t.Errorf("srprof writes to standard output although a file was asked for: %.200q", out.String())
 	}
-	return read(t, dir, exitCode(t, err), stderr.String())
+	r := read(t, dir, exitCode(t, err), stderr.String())
+	r.stolen = stolen(t) - before
+	return r
+}
+
+// stolen is the time that a hypervisor took from all CPUs since boot: the
+// eighth number of the first line of /proc/stat, in 1/100 s (proc(5)).
+func stolen(t *testing.T) time.Duration {
+	t.Helper()
+	b, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		t.Fatal(err)
+	}
+	line, _, _ := strings.Cut(string(b), "\n")
+	f := strings.Fields(line)
+	if len(f) < 9 {
+		t.Fatalf("/proc/stat begins with %q", line)
+	}
+	ticks, err := strconv.Atoi(f[8])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(ticks) * time.Second / 100
 }
 
 func exitCode(t *testing.T, err error) int {

@@ -177,7 +177,7 @@ func TestThousandThreads(t *testing.T) {
 	for _, duration := range []string{"10s", "20s", "40s", "80s"} {
 		r := record(t, "--pid", fmt.Sprint(p.PID), "--frequency", often, "--duration", duration).succeeded(t).as(t, "threads.c")
 		r.complete(t)
-		if r.meta.Threads == 1000 {
+		if r.meta.Threads >= 1000 { // the main thread, which waits, may be one more
 			return
 		}
 		t.Logf("%d of 1000 threads in samples of %s, which are %v of CPU time", r.meta.Threads, duration, time.Duration(r.meta.CPUTimeNs))
@@ -194,10 +194,10 @@ func (r *recording) complete(t *testing.T) {
 	got := float64(m.Counts.Samples + m.Counts.Lost)
 	// That every sample taken is kept or counted is checked to the last one in
 	// package sampler. This is about samples never taken: the kernel's account
-	// of CPU time is exact to a tick a reading, but the CPU clock of a virtual
-	// machine misses periods while the hypervisor runs others, which goes into
-	// CPU time all the same. Up to 4 % were seen.
-	if allowed := 0.1*want + 40; math.Abs(got-want) > allowed {
+	// of CPU time is exact to a tick a reading, but the clock of a virtual
+	// machine misses periods while the hypervisor runs others.
+	stolen := float64(r.stolen) / float64(m.FrequencyHz.Period())
+	if allowed := 0.03*want + 40 + stolen; math.Abs(got-want) > allowed {
 		t.Errorf("%v samples and %d lost, but %v of CPU time make %.0f ± %.0f", m.Counts.Samples, m.Counts.Lost, time.Duration(m.CPUTimeNs), want, allowed)
 	}
 	t.Logf("%d samples and %d lost; %v of CPU time make %.0f", m.Counts.Samples, m.Counts.Lost, time.Duration(m.CPUTimeNs), want)
