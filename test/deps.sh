@@ -8,6 +8,7 @@ packages=(
 	gcc g++ libc6-dev make git binutils util-linux bsdutils procps
 	clang-14 llvm-14                       # the BPF objects
 	libc6-arm64-cross libstdc++6-arm64-cross # unwind tables of another architecture
+	musl-tools                             # programs of the zoo with another C library
 	linux-perf bpftrace bpftool            # what we are compared with
 	redis-server redis-tools openssl       # real programs to profile
 	chromium nodejs npm                    # drawings in a real browser

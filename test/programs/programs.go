@@ -8,9 +8,12 @@
 //	// expect: main;run;hot_a 60      share, in percent, of the samples in which
 //	//                                these frames follow one another, root first
 //	// expect: vfs_read_[k] >90       no less than that share
+//	// stack: (start);main|run;hot_a  a whole user stack; each must be equal
+//	//                                to one of those stated (StackPattern)
 //
-// A frame that ends in '*' stands for all that begin so. All programs are built
-// with frame pointers and print "ready" when they have begun.
+// A frame that ends in '*' stands for all that begin so. Unless told otherwise,
+// programs are built with frame pointers. They print "ready" when they have
+// begun; those of the zoo (Zoo) wait for a byte on standard input then.
 package programs
 
 import (
@@ -32,6 +35,7 @@ type Program struct {
 	Flags   []string
 	Library string // source of a shared library, in most cases ""
 	Expect  []Expectation
+	Stacks  []StackPattern
 }
 
 // Read reads what the source of that name states.
@@ -66,6 +70,12 @@ func parse(name, text string) (*Program, error) {
 				return nil, fmt.Errorf("%s: %w", name, err)
 			}
 			p.Expect = append(p.Expect, e)
+		case "stack":
+			e, err := parseStack(value)
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", name, err)
+			}
+			p.Stacks = append(p.Stacks, e)
 		}
 	}
 	return p, nil
@@ -87,6 +97,10 @@ func parseExpectation(s string) (Expectation, error) {
 // Build builds the program into dir and returns its path. Flags are added to
 // those that the source states.
 func (p *Program) Build(dir string, flags ...string) (string, error) {
+	return p.build(dir, p.Compiler(), append(p.framePointers(), flags...))
+}
+
+func (p *Program) build(dir, compiler string, flags []string) (string, error) {
 	to := filepath.Join(dir, strings.TrimSuffix(p.Name, filepath.Ext(p.Name)))
 	flags = append(append([]string{}, p.Flags...), flags...)
 	if p.Library != "" {
@@ -100,18 +114,31 @@ func (p *Program) Build(dir string, flags ...string) (string, error) {
 		name := strings.TrimSuffix(strings.TrimPrefix(p.Library, "lib"), filepath.Ext(p.Library))
 		flags = append(flags, "-L"+dir, "-l"+name, "-Wl,-rpath,$ORIGIN")
 	}
-	return to, p.compile(to, flags)
+	return to, p.compile(to, compiler, flags)
 }
 
 // BuildShared builds a library and returns its path.
 func (p *Program) BuildShared(dir string) (string, error) {
-	to := filepath.Join(dir, strings.TrimSuffix(p.Name, filepath.Ext(p.Name))+".so")
-	return to, p.compile(to, append([]string{"-shared", "-fPIC"}, p.Flags...))
+	return p.buildShared(dir, p.framePointers())
 }
 
-// framePointers make C and C++ programs walkable by frame pointer. A call at a
-// function's end must stay a call, or the function is gone from the stack.
-var framePointers = []string{"-fno-omit-frame-pointer", "-mno-omit-leaf-frame-pointer", "-fno-optimize-sibling-calls"}
+func (p *Program) buildShared(dir string, flags []string) (string, error) {
+	to := filepath.Join(dir, strings.TrimSuffix(p.Name, filepath.Ext(p.Name))+".so")
+	flags = append(append([]string{"-shared", "-fPIC"}, p.Flags...), flags...)
+	return to, p.compile(to, p.Compiler(), flags)
+}
+
+// framePointers make programs walkable by frame pointer. In C and C++ a call at
+// a function's end must stay a call, or the function is gone from the stack.
+func (p *Program) framePointers() []string {
+	switch p.Compiler() {
+	case "go":
+		return nil // always has them
+	case "rustc":
+		return []string{"-C", "force-frame-pointers=yes"}
+	}
+	return []string{"-fno-omit-frame-pointer", "-mno-omit-leaf-frame-pointer", "-fno-optimize-sibling-calls"}
+}
 
 // Compiler is the command that builds the program.
 func (p *Program) Compiler() string {
@@ -126,13 +153,12 @@ func (p *Program) Compiler() string {
 	return "go"
 }
 
-func (p *Program) compile(to string, flags []string) error {
+func (p *Program) compile(to, compiler string, flags []string) error {
 	var args []string
-	switch compiler := p.Compiler(); compiler {
-	case "go":
+	if compiler == "go" {
 		args = append([]string{"build", "-o", to}, flags...)
 		args = append(args, "github.com/carverauto/serviceradar-profiler/test/programs/"+p.Name)
-	default:
+	} else {
 		text, err := sources.ReadFile(p.Name)
 		if err != nil {
 			return fmt.Errorf("build %s: %w", p.Name, err)
@@ -142,14 +168,12 @@ func (p *Program) compile(to string, flags []string) error {
 			return fmt.Errorf("build %s: %w", p.Name, err)
 		}
 		if compiler == "rustc" {
-			args = []string{"--edition", "2021", "-C", "force-frame-pointers=yes", "-o", to, source}
-		} else {
-			args = append(append(args, framePointers...), "-o", to, source)
+			args = []string{"--edition", "2021"}
 		}
-		args = append(args, flags...) // libraries are named after what needs them
+		args = append(append(args, "-o", to, source), flags...) // libraries are named after what needs them
 	}
-	if out, err := exec.Command(p.Compiler(), args...).CombinedOutput(); err != nil {
-		return fmt.Errorf("build %s: %s %s: %w\n%s", p.Name, p.Compiler(), strings.Join(args, " "), err, out)
+	if out, err := exec.Command(compiler, args...).CombinedOutput(); err != nil {
+		return fmt.Errorf("build %s: %s %s: %w\n%s", p.Name, compiler, strings.Join(args, " "), err, out)
 	}
 	return nil
 }
