@@ -69,10 +69,11 @@ struct cpu {
 	u64 lost_counts; /* no room for a new count */
 	u64 first_ns;    /* when the first sample came, CLOCK_MONOTONIC */
 	u64 searches;    /* rules that were not in the cache */
+	u64 lost_parts;  /* parts of stacks that a stack trace map had no room for (KERNEL_4_9) */
 	u32 epoch;       /* that cursor belongs to */
 	u32 cursor;      /* first free address of the region */
 };
-_Static_assert(sizeof(struct cpu) == 64, "abi");
+_Static_assert(sizeof(struct cpu) == 72, "abi");
 
 struct sample_key {
 	u64 stack; /* hash of the addresses */
@@ -97,13 +98,24 @@ struct stack_ref {
 };
 _Static_assert(sizeof(struct stack_ref) == 16, "abi");
 
+/* KERNEL_4_9 only: a part that the kernel walked is one word in the region, an
+ * id of a stack trace map; with this bit, of the second map, where go what
+ * found its place in the first one taken. */
+#define OVERFLOW_ID (1 << 16)
+/* Elements of the two maps, powers of two: at most 128 KiB of them are written
+ * between two drains. */
+#define STACK_IDS 2048
+#define OVERFLOW_IDS 512
+
 struct region {
 	u64 addr[REGION_FRAMES + REGION_SLACK];
 };
 _Static_assert(sizeof(struct region) == 8 * (16384 + 1024), "abi");
 
 /*
- * Rules, in 32 bits: op:4, bp:8, off:20 (signed). Unless an op says otherwise
+ * Rules, in 32 bits. unwind.Rule is their twin in Go.
+ *
+ * amd64: op:4, bp:8, off:20 (signed). Unless an op says otherwise
  *
  *   RA = *(CFA - 8)        the caller goes on there
  *   SP = CFA
@@ -111,22 +123,30 @@ _Static_assert(sizeof(struct region) == 8 * (16384 + 1024), "abi");
  *   BP = *(CFA - 8*bp)     if bp is 1..254
  *   BP = *(BP)             if bp == 255
  *
- * unwind.Rule is its twin in Go.
+ * arm64: op:4, fp:8, ra:8, off:12 (signed), unit U = 16. BP is x29, LR x30:
+ *
+ *   RA = LR                if ra == 0, in the leaf only
+ *   RA = *(CFA - 8*ra)     else
+ *   SP = CFA
+ *   BP = BP                if fp == 0
+ *   BP = *(CFA - 8*fp)     else
  */
 enum rule_op {
 	RULE_NONE = 0,             /* no table here: as RULE_FRAME_POINTER, and marked */
-	RULE_SP = 1,               /* CFA = SP + 8*off */
-	RULE_BP = 2,               /* CFA = BP + 8*off */
-	RULE_FRAME_POINTER = 3,    /* CFA = BP + 16, BP = *(BP) */
+	RULE_SP = 1,               /* CFA = SP + U*off; U is 8, on arm64 16 */
+	RULE_BP = 2,               /* CFA = BP + U*off */
+	RULE_FRAME_POINTER = 3,    /* CFA = BP + 16, BP = *(BP), RA = *(BP + 8) */
 	RULE_ROOT = 4,             /* there is no caller */
-	RULE_PLT = 5,              /* CFA = SP + 8 + ((PC & 15) >= 11 ? 8 : 0) */
-	RULE_SIGNAL = 6,           /* PC, SP, BP from the rt_sigframe at SP */
+	RULE_PLT = 5,              /* CFA = SP + 8 + ((PC & 15) >= 11 ? 8 : 0) (amd64, as are 7 to 10 and 12) */
+	RULE_SIGNAL = 6,           /* PC, SP, BP (and LR) from the rt_sigframe at SP */
 	RULE_DEREF_BP = 7,         /* CFA = *(BP + 8*off) */
 	RULE_DEREF_SP = 8,         /* CFA = *(SP + 8*off) + 8*bp, BP = BP */
 	RULE_REGISTER = 9,         /* CFA = R[off & 15] + 8*(off >> 4), leaf only */
 	RULE_RETURN_REGISTER = 10, /* RA = R[off & 15], CFA = SP + 8*(off >> 4), leaf only */
 	RULE_INVALID = 11,         /* there is a rule, but it cannot be expressed */
 	RULE_DEREF_SP_SAVED = 12,  /* CFA = *(SP + 8*(off >> 7)) + 8*(off & 127) */
+	RULE_RECORD_SP = 13,       /* CFA = SP + 16*off, BP = *(CFA - 16*rec), RA = *(CFA - 16*rec + 8), */
+	RULE_RECORD_BP = 14,       /* CFA = BP + 16*off, and the same; rec is fp and ra as one number (arm64) */
 	RULE_NO_CODE = 15,         /* never in a table: the address is in no mapping */
 };
 
@@ -185,12 +205,18 @@ struct cached {
 	u32 generation; /* of the space, its low bits */
 };
 _Static_assert(sizeof(struct cached) == 16, "abi");
+/* Of one CPU. */
+struct cache {
+	struct cached entry[CACHE_ENTRIES];
+};
+_Static_assert(sizeof(struct cache) == 16 * 4096, "abi");
 
 /* Where a signal's frame keeps the interrupted registers, from the stack
  * pointer at the return from the handler. */
 #if defined(__TARGET_ARCH_arm64)
 /* siginfo, then struct ucontext; x0 at 312 (asm/sigcontext.h). */
 #define SIGNAL_BP (312 + 29 * 8)
+#define SIGNAL_LR (312 + 30 * 8)
 #define SIGNAL_SP (312 + 31 * 8)
 #define SIGNAL_PC (312 + 32 * 8)
 #else
@@ -215,10 +241,10 @@ struct walk {
 	u64 bp;
 	u64 hash;
 	u64 pid_tgid;
-	u64 regs[16]; /* of the leaf, by DWARF number */
+	u64 lr;       /* arm64: the return address, if lr_known */
+	u64 regs[16]; /* amd64: of the leaf, by DWARF number */
 	u64 window_start;
 	u64 window[WINDOW_BYTES / 8];
-	u64 word;
 	u32 frames; /* user frames so far */
 	u32 kernel_frames;
 	u32 space;
@@ -229,9 +255,9 @@ struct walk {
 	u32 interrupted;
 	u32 no_table; /* frames found by frame pointer in code without a table */
 	u32 returned; /* pc is a return address */
-	u32 rule;
-	u32 start; /* of the stack, in the region */
+	u32 lr_known; /* in the leaf, and where a signal interrupted */
+	u32 start;    /* of the stack, in the region */
 };
-_Static_assert(sizeof(struct walk) == 8 * 5 + 128 + 8 + WINDOW_BYTES + 8 + 12 * 4, "abi");
+_Static_assert(sizeof(struct walk) == 8 * 6 + 128 + 8 + WINDOW_BYTES + 12 * 4, "abi");
 
 #endif

@@ -36,6 +36,7 @@ func TestRules(t *testing.T) {
 		"RULE_SIGNAL": unwind.OpSignal, "RULE_DEREF_BP": unwind.OpDerefBP, "RULE_DEREF_SP": unwind.OpDerefSP,
 		"RULE_REGISTER": unwind.OpRegister, "RULE_RETURN_REGISTER": unwind.OpReturnRegister,
 		"RULE_INVALID": unwind.OpInvalid, "RULE_DEREF_SP_SAVED": unwind.OpDerefSPSaved,
+		"RULE_RECORD_SP": unwind.OpRecordSP, "RULE_RECORD_BP": unwind.OpRecordBP,
 	}
 	got := constants(t, "RULE_")
 	delete(got, "RULE_NO_CODE") // the kernel side's own

@@ -22,6 +22,19 @@ typedef long long s64;
 /* Keeps the compiler from turning arithmetic into a branch. */
 #define OPAQUE(x) asm volatile("" : "+r"(x))
 
+/*
+ * Everything is compiled twice. KERNEL_4_9 is the build that keeps to what
+ * Linux 4.9 loads: at most 4,096 instructions, no loops, the memory that
+ * helpers read and write on the BPF stack only. The other build is for Linux
+ * 5.4 and newer and faster. What differs is marked by this macro, and is kept
+ * in as few places as possible (stack.h, kernel_walk in sample.bpf.c).
+ */
+#ifdef KERNEL_4_9
+#define FOR_4_9 1
+#else
+#define FOR_4_9 0
+#endif
+
 /* A map definition that the loader reads from BTF. */
 #define UINT(name, value) int(*name)[value]
 #define TYPE(name, type) type *name
@@ -31,6 +44,7 @@ enum {
 	MAP_ARRAY = 2,
 	MAP_PROG_ARRAY = 3,
 	MAP_PERCPU_ARRAY = 6,
+	MAP_STACK_TRACE = 7,
 };
 
 enum {
@@ -40,6 +54,7 @@ enum {
 
 #define ERR_EXIST (-17)
 
+#ifndef SRPROF_HOST /* tests compile the walk for the host and bring their own */
 static void *(*map_lookup)(const void *map, const void *key) = (void *)1;                              /* 3.19 */
 static long (*map_update)(const void *map, const void *key, const void *value, u64 flags) = (void *)2; /* 3.19 */
 static long (*probe_read)(void *to, u32 size, const void *from) = (void *)4;                           /* 4.1 */
@@ -48,7 +63,9 @@ static u32 (*get_smp_processor_id)(void) = (void *)8;                           
 static long (*tail_call)(void *ctx, const void *programs, u32 index) = (void *)12;                     /* 4.2 */
 static u64 (*get_current_pid_tgid)(void) = (void *)14;                                                 /* 4.2 */
 static long (*get_current_comm)(void *buf, u32 size) = (void *)16;                                     /* 4.2 */
+static long (*get_stackid)(void *ctx, const void *map, u64 flags) = (void *)27;                         /* 4.6 */
 static u64 (*get_current_task)(void) = (void *)35;                                                     /* 4.8 */
 static long (*get_stack)(void *ctx, void *buf, u32 size, u64 flags) = (void *)67;                      /* 4.18 */
+#endif
 
 #endif

@@ -25,6 +25,15 @@
 		TYPE(value, value_type);             \
 	} name SEC(".maps")
 
+/* Stack traces by id. */
+#define STACKS_OF(name, entries)                         \
+	struct {                                         \
+		UINT(type, MAP_STACK_TRACE);             \
+		UINT(max_entries, entries);              \
+		UINT(key_size, sizeof(u32));             \
+		UINT(value_size, KERNEL_FRAMES * sizeof(u64)); \
+	} name SEC(".maps")
+
 ARRAY_OF(current_config, MAP_ARRAY, 1, struct config);
 
 /* Thread groups to sample, and which element of spaces has their mappings. */
@@ -46,11 +55,19 @@ ARRAY_OF(rows, MAP_ARRAY, 1, struct chunk);
 ARRAY_OF(pages, MAP_ARRAY, 1, struct block);
 ARRAY_OF(spaces, MAP_ARRAY, 1, struct space);
 
-/* Element cpu * CACHE_ENTRIES + hash of the address. */
-ARRAY_OF(cache, MAP_ARRAY, CACHE_ENTRIES, struct cached);
+/* Element cpu: an address's place in it is a hash of the address. */
+ARRAY_OF(caches, MAP_ARRAY, 1, struct cache);
 
 /* Where task_struct.stack lies, once it was found out. */
 ARRAY_OF(task_stack, MAP_ARRAY, 1, u32);
+
+#if FOR_4_9
+/* What the kernel walks cannot be had but from such maps before Linux 4.18. */
+STACKS_OF(stack_ids_0, STACK_IDS);
+STACKS_OF(stack_ids_1, STACK_IDS);
+STACKS_OF(overflow_ids_0, OVERFLOW_IDS);
+STACKS_OF(overflow_ids_1, OVERFLOW_IDS);
+#endif
 
 /* The walk, once it is loaded. Until then the kernel walks user stacks. */
 ARRAY_OF(programs, MAP_PROG_ARRAY, 1, u32);

@@ -3,7 +3,7 @@
 #ifndef SRPROF_REGS_H
 #define SRPROF_REGS_H
 
-#include "unwind.h"
+#include "task.h"
 
 /* struct pt_regs, as the kernel saves it and the program's context begins. */
 struct regs {
@@ -14,7 +14,6 @@ _Static_assert(sizeof(struct regs) == 168, "abi");
 
 #define USER_CS 0x33
 #define USER_SS 0x2b
-#define STACK_BYTES 16384 /* THREAD_SIZE, without KASAN */
 
 /* The code segment's lowest bits are the privilege level. */
 INLINE int is_user(const struct regs *r) { return (r->cs & 3) == 3; }
@@ -32,33 +31,21 @@ INLINE int is_user64(u64 cs, u64 ss) { return (cs & 0xffff) == USER_CS && (ss & 
 		(w)->regs[9] = (r)->r9, (w)->regs[10] = (r)->r10, (w)->regs[11] = (r)->r11; \
 		(w)->regs[12] = (r)->r12, (w)->regs[13] = (r)->r13;                        \
 		(w)->regs[14] = (r)->r14, (w)->regs[15] = (r)->r15;                        \
+		(w)->lr_known = 0;                                                         \
 	} while (0)
 
 /* Reads what the kernel saved at its entry, below top. */
 INLINE int saved_registers(struct walk *w, u64 top)
 {
-	struct regs *r = (struct regs *)w->window;
-	if (probe_read(r, sizeof(*r), (void *)(top - sizeof(*r))) || !is_user64(r->cs, r->ss)) {
+	struct regs r;
+	if (probe_read(&r, sizeof(r), (void *)(top - sizeof(r))) || !is_user64(r.cs, r.ss)) {
 		/* FRED kernels (CONFIG_X86_FRED) keep 16 bytes on top. */
 		top -= 16;
-		if (probe_read(r, sizeof(*r), (void *)(top - sizeof(*r))) || !is_user64(r->cs, r->ss))
+		if (probe_read(&r, sizeof(r), (void *)(top - sizeof(r))) || !is_user64(r.cs, r.ss))
 			return 0;
 	}
-	KEEP_REGS(w, r);
+	KEEP_REGS(w, &r);
 	return 1;
-}
-
-/* Finds out where task_struct.stack lies, without BTF: it is the word that
- * holds the start of the stack we are on. Only so if we are on the task's own
- * stack and not on one for interrupts, so nothing else is ever equal. */
-INLINE void learn_task_stack(struct walk *w, u64 task, u64 stack, u32 *offset)
-{
-	if (probe_read(w->window, 256, (void *)task))
-		return;
-#pragma unroll
-	for (u32 i = 1; i < 32; i++)
-		if (w->window[i] == stack)
-			*offset = i * 8;
 }
 
 /* The user's registers when the sample was taken. */
@@ -70,19 +57,8 @@ INLINE int user_registers(struct regs *ctx, struct walk *w)
 		KEEP_REGS(w, ctx);
 		return 1;
 	}
-	u32 zero = 0;
-	u32 *offset = map_lookup(&task_stack, &zero);
-	if (!offset)
-		return 0;
-	u64 task = get_current_task(), own = ctx->sp & ~(u64)(STACK_BYTES - 1);
-	if (!*offset)
-		learn_task_stack(w, task, own, offset);
-	if (*offset) {
-		if (probe_read(&w->word, 8, (void *)(task + *offset)))
-			return 0;
-		own = w->word;
-	}
-	return saved_registers(w, own + STACK_BYTES);
+	u64 top = task_stack_top(ctx->sp);
+	return top && saved_registers(w, top);
 }
 
 #endif

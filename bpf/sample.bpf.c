@@ -17,6 +17,7 @@
 #else
 #include "regs_arm64.h"
 #endif
+#include "unwind.h"
 
 char license_text[] SEC("license") = "GPL";
 
@@ -64,13 +65,36 @@ INLINE void finish(struct cpu *cpu, struct walk *w)
 	leave(cpu);
 }
 
+#if FOR_4_9
+/* The kernel's own walk of one part, as one word: its id in a stack trace map.
+ * Different stacks may want the same place in it; the second one goes to the
+ * overflow. What finds both taken is lost, which is counted. */
+INLINE u32 kernel_walk(void *ctx, struct region *r, u32 at, u64 flags, struct walk *w, struct cpu *cpu)
+{
+	long id = w->buffer ? get_stackid(ctx, &stack_ids_1, flags) : get_stackid(ctx, &stack_ids_0, flags);
+	u64 word = id;
+	if (id == ERR_EXIST) {
+		id = w->buffer ? get_stackid(ctx, &overflow_ids_1, flags) : get_stackid(ctx, &overflow_ids_0, flags);
+		word = id | OVERFLOW_ID;
+	}
+	if (id < 0) {
+		if (id == ERR_EXIST)
+			cpu->lost_parts++;
+		return 0;
+	}
+	r->addr[at] = word;
+	w->hash = mix(w->hash, word);
+	return 1;
+}
+#else
 /* The kernel's own walk of one part, to at in the region; at is less than
  * REGION_FRAMES + KERNEL_FRAMES. */
-INLINE u32 kernel_walk(void *ctx, struct region *r, u32 at, u64 flags, struct walk *w)
+INLINE u32 kernel_walk(void *ctx, struct region *r, u32 at, u64 flags, struct walk *w, struct cpu *cpu)
 {
+	(void)cpu;
 	u64 *to = &r->addr[at];
 	long bytes = get_stack(ctx, to, KERNEL_FRAMES * sizeof(u64), flags);
-	if (bytes <= 0) /* no such part: a kernel thread, or not in the kernel */
+	if (bytes <= 0) /* no such part: a kernel thread */
 		return 0;
 	u32 n = (u32)bytes / sizeof(u64);
 	u64 h = w->hash;
@@ -82,6 +106,7 @@ INLINE u32 kernel_walk(void *ctx, struct region *r, u32 at, u64 flags, struct wa
 	w->hash = h;
 	return n > KERNEL_FRAMES ? KERNEL_FRAMES : n;
 }
+#endif
 
 INLINE void begin(struct walk *w, u64 pid_tgid, u32 space, u32 buffer, u32 start)
 {
@@ -99,11 +124,14 @@ INLINE void begin(struct walk *w, u64 pid_tgid, u32 space, u32 buffer, u32 start
 	w->interrupted = 1;
 	w->no_table = 0;
 	w->returned = 0;
+	w->lr_known = 0;
 	w->window_start = NOWHERE;
 }
 
-SEC("perf_event")
-int sample(struct regs *ctx)
+/* One sample, up to where the user part begins. can_read says whether other
+ * memory than maps may be read (a kernel locked down for confidentiality lets
+ * no program); a constant, so that what cannot be is not in the program. */
+INLINE int take(struct regs *ctx, int can_read)
 {
 	u64 pid_tgid = get_current_pid_tgid();
 	u32 pid = pid_tgid >> 32, zero = 0;
@@ -126,21 +154,31 @@ int sample(struct regs *ctx)
 		cpu->first_ns = ktime_get_ns();
 	u32 start = cpu->cursor;
 	begin(w, pid_tgid, *space, epoch % BUFFERS, start);
-	struct region *r = map_lookup(&regions, &w->region);
+	u32 number = w->region;
+	struct region *r = map_lookup(&regions, &number);
 	if (!r || start >= REGION_FRAMES) {
 		cpu->lost_stacks++;
 		leave(cpu);
 		return 0;
 	}
-	w->kernel_frames = kernel_walk(ctx, r, start & (REGION_FRAMES - 1), 0, w);
-	if (user_registers(ctx, w))
+	u32 at = start & (REGION_FRAMES - 1);
+	if (!is_user(ctx))
+		w->kernel_frames = kernel_walk(ctx, r, at, 0, w, cpu);
+	if (can_read && user_registers(ctx, w))
 		tail_call(ctx, &programs, 0);
 	/* There are no registers to walk from, or there is no walk yet. */
-	w->frames = kernel_walk(ctx, r, (start & (REGION_FRAMES - 1)) + (w->kernel_frames & 127), STACK_USER, w);
+	w->frames = kernel_walk(ctx, r, at + (w->kernel_frames & 127), STACK_USER, w, cpu);
 	w->end = w->frames ? END_FALLBACK : END_NONE;
 	finish(cpu, w);
 	return 0;
 }
+
+SEC("perf_event")
+int sample(struct regs *ctx) { return take(ctx, 1); }
+
+/* Where user stacks cannot be walked but by the kernel. */
+SEC("perf_event")
+int sample_locked(struct regs *ctx) { return take(ctx, 0); }
 
 SEC("perf_event")
 int walk(struct regs *ctx)

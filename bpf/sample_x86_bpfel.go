@@ -18,11 +18,14 @@ type SampleBlock struct {
 	Page [1024]uint32
 }
 
-type SampleCached struct {
-	_          structs.HostLayout
-	Pc         uint64
-	Rule       uint32
-	Generation uint32
+type SampleCache struct {
+	_     structs.HostLayout
+	Entry [4096]struct {
+		_          structs.HostLayout
+		Pc         uint64
+		Rule       uint32
+		Generation uint32
+	}
 }
 
 type SampleChunk struct {
@@ -45,6 +48,7 @@ type SampleCpu struct {
 	LostCounts uint64
 	FirstNs    uint64
 	Searches   uint64
+	LostParts  uint64
 	Epoch      uint32
 	Cursor     uint32
 }
@@ -103,10 +107,10 @@ type SampleWalk struct {
 	Bp           uint64
 	Hash         uint64
 	PidTgid      uint64
+	Lr           uint64
 	Regs         [16]uint64
 	WindowStart  uint64
 	Window       [64]uint64
-	Word         uint64
 	Frames       uint32
 	KernelFrames uint32
 	Space        uint32
@@ -117,7 +121,7 @@ type SampleWalk struct {
 	Interrupted  uint32
 	NoTable      uint32
 	Returned     uint32
-	Rule         uint32
+	LrKnown      uint32
 	Start        uint32
 }
 
@@ -125,7 +129,7 @@ type SampleWalk struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	SampleMapCache         = "cache"
+	SampleMapCaches        = "caches"
 	SampleMapCounts0       = "counts_0"
 	SampleMapCounts1       = "counts_1"
 	SampleMapCpus          = "cpus"
@@ -141,6 +145,7 @@ const (
 	SampleMapTaskStack     = "task_stack"
 	SampleMapWalks         = "walks"
 	SampleProgSample       = "sample"
+	SampleProgSampleLocked = "sample_locked"
 	SampleProgWalk         = "walk"
 )
 
@@ -186,15 +191,16 @@ type SampleSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type SampleProgramSpecs struct {
-	Sample *ebpf.ProgramSpec `ebpf:"sample"`
-	Walk   *ebpf.ProgramSpec `ebpf:"walk"`
+	Sample       *ebpf.ProgramSpec `ebpf:"sample"`
+	SampleLocked *ebpf.ProgramSpec `ebpf:"sample_locked"`
+	Walk         *ebpf.ProgramSpec `ebpf:"walk"`
 }
 
 // SampleMapSpecs contains maps before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type SampleMapSpecs struct {
-	Cache         *ebpf.MapSpec `ebpf:"cache"`
+	Caches        *ebpf.MapSpec `ebpf:"caches"`
 	Counts0       *ebpf.MapSpec `ebpf:"counts_0"`
 	Counts1       *ebpf.MapSpec `ebpf:"counts_1"`
 	Cpus          *ebpf.MapSpec `ebpf:"cpus"`
@@ -237,7 +243,7 @@ func (o *SampleObjects) Close() error {
 //
 // It can be passed to LoadSampleObjects or ebpf.CollectionSpec.LoadAndAssign.
 type SampleMaps struct {
-	Cache         *ebpf.Map `ebpf:"cache"`
+	Caches        *ebpf.Map `ebpf:"caches"`
 	Counts0       *ebpf.Map `ebpf:"counts_0"`
 	Counts1       *ebpf.Map `ebpf:"counts_1"`
 	Cpus          *ebpf.Map `ebpf:"cpus"`
@@ -256,7 +262,7 @@ type SampleMaps struct {
 
 func (m *SampleMaps) Close() error {
 	return _SampleClose(
-		m.Cache,
+		m.Caches,
 		m.Counts0,
 		m.Counts1,
 		m.Cpus,
@@ -284,13 +290,15 @@ type SampleVariables struct {
 //
 // It can be passed to LoadSampleObjects or ebpf.CollectionSpec.LoadAndAssign.
 type SamplePrograms struct {
-	Sample *ebpf.Program `ebpf:"sample"`
-	Walk   *ebpf.Program `ebpf:"walk"`
+	Sample       *ebpf.Program `ebpf:"sample"`
+	SampleLocked *ebpf.Program `ebpf:"sample_locked"`
+	Walk         *ebpf.Program `ebpf:"walk"`
 }
 
 func (p *SamplePrograms) Close() error {
 	return _SampleClose(
 		p.Sample,
+		p.SampleLocked,
 		p.Walk,
 	)
 }

@@ -31,12 +31,14 @@ type scratch struct {
 	regions map[uint16]*bpf.SampleRegion // of the CPUs that stacks point to
 	loaded  map[uint16]bool              // those read in this drain
 	addrs   []profile.Addr
+	ids     map[uint64][]profile.Addr // stacks by the words of regions (build for old kernels)
 }
 
 func (sc *scratch) init() {
 	sc.stacks = map[uint64]bpf.SampleStackRef{}
 	sc.regions = map[uint16]*bpf.SampleRegion{}
 	sc.loaded = map[uint16]bool{}
+	sc.ids = map[uint64][]profile.Addr{}
 }
 
 // Drain hands over what was counted since the last drain, while sampling goes
@@ -79,7 +81,7 @@ func (s *Sampler) Drain(each func(Count)) error {
 			return err
 		}
 	}
-	return nil
+	return s.forgetIDs(old)
 }
 
 // hand passes one count on with its stack.
@@ -98,11 +100,10 @@ func (s *Sampler) hand(buffer int, k *bpf.SampleSampleKey, n uint64, each func(C
 	if start+kernel+user > len(region.Addr) {
 		return fmt.Errorf("drain: stack at %d of %d frames is outside its region", start, kernel+user)
 	}
-	a := s.scratch.addrs[:0]
-	for _, v := range region.Addr[start : start+kernel+user] {
-		a = append(a, profile.Addr(v))
+	a, kernel, err := s.addresses(buffer, ref, region.Addr[start:start+kernel+user])
+	if err != nil {
+		return err
 	}
-	s.scratch.addrs = a
 	s.drained += n
 	each(Count{
 		Thread: profile.Thread{PID: int(k.Pid), TID: int(k.Tid), Comm: unix.ByteSliceToString(k.Comm[:])},
@@ -111,12 +112,36 @@ func (s *Sampler) hand(buffer int, k *bpf.SampleSampleKey, n uint64, each func(C
 			User:   a[kernel:],
 			End:    end,
 			Truncated: kernel >= s.maxFrames || end == profile.EndTruncated ||
-				end == profile.EndFallback && user >= s.maxFrames,
+				end == profile.EndFallback && len(a)-kernel >= s.maxFrames,
 			Interrupted: ref.Interrupted,
 		},
 		N: n,
 	})
 	return nil
+}
+
+// addresses reads the words of a stack in its region, and returns how many of
+// them are of the kernel part.
+func (s *Sampler) addresses(buffer int, ref bpf.SampleStackRef, words []uint64) ([]profile.Addr, int, error) {
+	a := s.scratch.addrs[:0]
+	kernel := int(ref.KernelFrames)
+	for i, v := range words {
+		byKernel := i < int(ref.KernelFrames) || profile.End(ref.End) == profile.EndFallback
+		if !s.program.stackIDs || !byKernel {
+			a = append(a, profile.Addr(v))
+			continue
+		}
+		part, err := s.stackByID(buffer, v)
+		if err != nil {
+			return nil, 0, err
+		}
+		a = append(a, part...)
+		if i < int(ref.KernelFrames) {
+			kernel = len(a)
+		}
+	}
+	s.scratch.addrs = a
+	return a, kernel, nil
 }
 
 func (s *Sampler) region(buffer int, cpu uint16) (*bpf.SampleRegion, error) {
@@ -182,6 +207,7 @@ type Totals struct {
 	Lost        uint64        // not kept for lack of room
 	FirstSample time.Duration // after boot (CLOCK_MONOTONIC); zero before the first
 	Searches    uint64        // unwind rules that were not in the cache
+	LostParts   uint64        // kernel parts that there was no room for, of samples that were kept
 }
 
 // Totals reads the counters. After Stop and a Drain of both buffers every
@@ -197,6 +223,7 @@ func (s *Sampler) Totals() (Totals, error) {
 		t.Samples += c.Samples
 		t.Lost += c.LostStacks + c.LostCounts
 		t.Searches += c.Searches
+		t.LostParts += c.LostParts
 		if first := time.Duration(c.FirstNs); first != 0 && (t.FirstSample == 0 || first < t.FirstSample) {
 			t.FirstSample = first
 		}

@@ -64,7 +64,7 @@ func canSample() Feature {
 	if err := s.OpenTables(0, 0); err != nil {
 		walk = WalkFramePointer + ", because the walk by tables does not load: " + err.Error()
 	}
-	f.OK, f.Found = true, "program loads and runs on the CPU clock; user stacks by "+walk
+	f.OK, f.Found = true, s.Program()+" loads and runs on the CPU clock; user stacks by "+walk
 	return f
 }
 

@@ -18,7 +18,6 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/rlimit"
 
-	"github.com/carverauto/serviceradar-profiler/bpf"
 	"github.com/carverauto/serviceradar-profiler/profile"
 )
 
@@ -40,7 +39,9 @@ type Options struct {
 // Sampler samples a set of processes. Its methods must not be called
 // concurrently, but for those on targets and tables.
 type Sampler struct {
+	program   program // which was loaded
 	objs      objects
+	stackMaps stackMaps // of the build for old kernels
 	walk      walkObjects
 	options   Options
 	events    []*event
@@ -74,10 +75,10 @@ type objects struct {
 
 // walkObjects is what walking by tables needs besides.
 type walkObjects struct {
-	Walk  *ebpf.Program `ebpf:"walk"`
-	Rows  *ebpf.Map     `ebpf:"rows"`
-	Pages *ebpf.Map     `ebpf:"pages"`
-	Cache *ebpf.Map     `ebpf:"cache"`
+	Walk   *ebpf.Program `ebpf:"walk"`
+	Rows   *ebpf.Map     `ebpf:"rows"`
+	Pages  *ebpf.Map     `ebpf:"pages"`
+	Caches *ebpf.Map     `ebpf:"caches"`
 }
 
 // Open loads the program and its maps. Sampling begins with Start.
@@ -85,16 +86,12 @@ func Open(o Options) (*Sampler, error) {
 	if o.Targets == 0 {
 		o.Targets = 16
 	}
-	spec, err := load(o.Targets)
-	if err != nil {
-		return nil, err
-	}
 	// Kernels before 5.11 count maps against RLIMIT_MEMLOCK. Where the limit
 	// cannot be raised it may still suffice, so a refusal here is not an
 	// error; making the maps tells.
 	memlock := rlimit.RemoveMemlock()
 	s := &Sampler{options: o, maxFrames: min(framesInPart, maxStack()), targets: map[int]uint32{}}
-	if err := spec.LoadAndAssign(&s.objs, nil); err != nil {
+	if err := s.openProgram(); err != nil {
 		return nil, loadError(err, memlock)
 	}
 	s.scratch.init()
@@ -107,32 +104,7 @@ const (
 	// samplesPerDrain is how many samples a CPU may take between two drains
 	// with nothing lost even if every stack is new and 256 frames deep.
 	samplesPerDrain = 64
-	cacheEntries    = 4096 // CACHE_ENTRIES of abi.h
 )
-
-// load reads the objects and fits the maps to the machine: room for every
-// sample between two drains to be a new stack, and as much again for a drain
-// that comes late.
-func load(targets int) (*ebpf.CollectionSpec, error) {
-	spec, err := bpf.LoadSample()
-	if err != nil {
-		return nil, err
-	}
-	cpus, err := ebpf.PossibleCPU()
-	if err != nil {
-		return nil, fmt.Errorf("count CPUs: %w", err)
-	}
-	n := uint32(max(2048, cpus*samplesPerDrain*4))
-	for _, name := range []string{bpf.SampleMapCounts0, bpf.SampleMapCounts1, bpf.SampleMapStacks0, bpf.SampleMapStacks1} {
-		spec.Maps[name].MaxEntries = n
-	}
-	spec.Maps[bpf.SampleMapRegions].MaxEntries = uint32(cpus * buffers)
-	spec.Maps[bpf.SampleMapCache].MaxEntries = uint32(cpus * cacheEntries)
-	// Two for each target, so that one can be written while the other is read,
-	// and the one that is always empty.
-	spec.Maps[bpf.SampleMapSpaces].MaxEntries = uint32(1 + 2*targets)
-	return spec, nil
-}
 
 // DrainInterval is how often to call Drain: often enough that the maps cannot
 // run full, and that progress looks alive.
@@ -199,6 +171,9 @@ func (s *Sampler) Start() error {
 	return nil
 }
 
+// Program says which of the programs was loaded, for people.
+func (s *Sampler) Program() string { return s.program.String() }
+
 // CPUs is how many CPUs are sampled.
 func (s *Sampler) CPUs() int { return len(s.events) }
 
@@ -225,7 +200,8 @@ func (s *Sampler) Close() error {
 	s.closeEvents()
 	o, w := &s.objs, &s.walk
 	var errs []error
-	for _, c := range []io.Closer{w.Walk, w.Rows, w.Pages, w.Cache, o.Sample, o.CurrentConfig, o.Targets, o.Cpus, o.Walks,
+	m := &s.stackMaps
+	for _, c := range []io.Closer{m.StackIds0, m.StackIds1, m.OverflowIds0, m.OverflowIds1, w.Walk, w.Rows, w.Pages, w.Caches, o.Sample, o.CurrentConfig, o.Targets, o.Cpus, o.Walks,
 		o.Counts0, o.Counts1, o.Stacks0, o.Stacks1, o.Regions, o.Spaces, o.TaskStack, o.Programs} {
 		errs = append(errs, c.Close()) // to close nil is no error
 	}

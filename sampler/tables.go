@@ -6,7 +6,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"runtime"
 	"slices"
 	"sync"
 
@@ -40,13 +39,13 @@ type TableID struct {
 // knows nothing yet, so at first it goes by frame pointer. It may be called
 // while sampling goes on.
 //
-// Where the walk is not written for the architecture yet, the error is
+// Where the kernel lets no program read memory, the error is
 // errors.ErrUnsupported.
 func (s *Sampler) OpenTables(rows, code int) error {
-	if runtime.GOARCH != "amd64" {
-		return fmt.Errorf("walk by unwind tables on %s: %w", runtime.GOARCH, errors.ErrUnsupported)
+	if s.program.locked {
+		return fmt.Errorf("walk by unwind tables in a kernel locked down for confidentiality: %w", errors.ErrUnsupported)
 	}
-	spec, err := load(s.options.Targets)
+	spec, err := s.spec(s.program)
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/*
+ * What all rules are made of: reading words of the thread's stack, and going
+ * to the caller's frame.
+ */
+#ifndef SRPROF_STACK_H
+#define SRPROF_STACK_H
+
+#include "maps.h"
+
+/* What a step says. */
+enum step {
+	STEP_ON,   /* one frame further */
+	STEP_SLOW, /* its rule is not cached, or not plain */
+	STEP_DONE, /* w->end says how it ended */
+};
+
+INLINE int ended(struct walk *w, u32 end)
+{
+	w->end = end;
+	return STEP_DONE;
+}
+
+/* Reads one word of the stack, out of the window if it is there. */
+INLINE int read_stack(struct walk *w, u64 addr, u64 *word)
+{
+	u64 value;
+	(void)w;
+#if !FOR_4_9
+	u64 at = addr - w->window_start;
+	if (at <= WINDOW_BYTES - 8) {
+		*word = w->window[(at >> 3) & (WINDOW_BYTES / 8 - 1)];
+		return 0;
+	}
+	if (LIKELY(!probe_read(w->window, WINDOW_BYTES, (void *)addr))) {
+		w->window_start = addr;
+		*word = w->window[0];
+		return 0;
+	}
+	/* Less than a window of stack is left above, or none. What the window
+	 * held is gone. */
+	w->window_start = NOWHERE;
+#endif
+	if (probe_read(&value, 8, (void *)addr))
+		return -1;
+	*word = value;
+	return 0;
+}
+
+/* Goes to the caller's frame: RA, CFA and BP are known. A frame of nothing is
+ * good in a leaf alone whose return address is in a register. */
+INLINE int to_caller(struct walk *w, u64 ra, u64 cfa, u64 bp)
+{
+	if (ra == 0)
+		return ended(w, END_ROOT);
+	if (cfa < w->sp + !w->lr_known)
+		return ended(w, w->no_table ? END_NO_TABLE : END_BAD_STACK);
+	w->pc = ra;
+	w->sp = cfa;
+	w->bp = bp;
+	w->returned = 1;
+	w->lr_known = 0;
+	return STEP_ON;
+}
+
+/* Goes on where a signal interrupted; sp may lie lower, on another stack. */
+INLINE int to_interrupted(struct walk *w, u64 pc, u64 sp, u64 bp)
+{
+	w->pc = pc, w->sp = sp, w->bp = bp;
+	w->returned = 0;
+	if (w->frames < 32)
+		w->interrupted |= 1U << w->frames;
+	return STEP_ON;
+}
+
+#endif
