@@ -14,15 +14,19 @@ STATICCHECK = $(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # Tests that lack a program fail instead of skipping: deps has installed it.
 export SRPROF_REQUIRE_ALL ?= 1
 
-.PHONY: build test unit deps demo generate generated lint bench clean
+.PHONY: build test unit otel deps demo generate generated lint bench clean
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/ ./cmd/...
 
-test: deps build lint generated unit
+test: deps build lint generated unit otel
 
 unit:
 	$(GO) test -count=1 -p 1 -timeout 30m ./...
+
+# A module of its own: what it compares with is heavy.
+otel:
+	cd test/otel && $(GO) vet ./... && $(GO) test -count=1 -timeout 30m ./...
 
 deps:
 	bash test/deps.sh
