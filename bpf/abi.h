@@ -33,7 +33,8 @@
  * are all new and 256 frames deep fit. A power of two, so that a mask proves
  * the bound to the verifier. 128 KiB a CPU and buffer. */
 #define REGION_FRAMES 16384
-/* Room behind the last start, so that a full stack always fits. */
+/* Room behind the last start, so that a full stack always fits; and behind
+ * that, for the kernel to write a part of the most frames. */
 #define REGION_SLACK 1024
 
 enum buffers { BUFFERS = 2 };
@@ -108,9 +109,9 @@ _Static_assert(sizeof(struct stack_ref) == 16, "abi");
 #define OVERFLOW_IDS 512
 
 struct region {
-	u64 addr[REGION_FRAMES + REGION_SLACK];
+	u64 addr[REGION_FRAMES + REGION_SLACK + KERNEL_FRAMES + 1];
 };
-_Static_assert(sizeof(struct region) == 8 * (16384 + 1024), "abi");
+_Static_assert(sizeof(struct region) == 8 * (16384 + 1024 + 128), "abi");
 
 /*
  * Rules, in 32 bits. unwind.Rule is their twin in Go.

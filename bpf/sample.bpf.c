@@ -69,7 +69,7 @@ INLINE void finish(struct cpu *cpu, struct walk *w)
 /* The kernel's own walk of one part, as one word: its id in a stack trace map.
  * Different stacks may want the same place in it; the second one goes to the
  * overflow. What finds both taken is lost, which is counted. */
-INLINE u32 kernel_walk(void *ctx, struct region *r, u32 at, u64 flags, struct walk *w, struct cpu *cpu)
+INLINE u32 kernel_walk(void *ctx, struct region *r, u64 flags, struct walk *w, struct cpu *cpu)
 {
 	long id = w->buffer ? get_stackid(ctx, &stack_ids_1, flags) : get_stackid(ctx, &stack_ids_0, flags);
 	u64 word = id;
@@ -82,17 +82,16 @@ INLINE u32 kernel_walk(void *ctx, struct region *r, u32 at, u64 flags, struct wa
 			cpu->lost_parts++;
 		return 0;
 	}
-	r->addr[at] = word;
+	*next_addr(w, r) = word;
 	w->hash = mix(w->hash, word);
 	return 1;
 }
 #else
-/* The kernel's own walk of one part, to at in the region; at is less than
- * REGION_FRAMES + KERNEL_FRAMES. */
-INLINE u32 kernel_walk(void *ctx, struct region *r, u32 at, u64 flags, struct walk *w, struct cpu *cpu)
+/* The kernel's own walk of one part, to the end of the stack in the region. */
+INLINE u32 kernel_walk(void *ctx, struct region *r, u64 flags, struct walk *w, struct cpu *cpu)
 {
 	(void)cpu;
-	u64 *to = &r->addr[at];
+	u64 *to = next_addr(w, r);
 	long bytes = get_stack(ctx, to, KERNEL_FRAMES * sizeof(u64), flags);
 	if (bytes <= 0) /* no such part: a kernel thread */
 		return 0;
@@ -161,13 +160,12 @@ INLINE int take(struct regs *ctx, int can_read)
 		leave(cpu);
 		return 0;
 	}
-	u32 at = start & (REGION_FRAMES - 1);
 	if (!is_user(ctx))
-		w->kernel_frames = kernel_walk(ctx, r, at, 0, w, cpu);
+		w->kernel_frames = kernel_walk(ctx, r, 0, w, cpu);
 	if (can_read && user_registers(ctx, w))
 		tail_call(ctx, &programs, 0);
 	/* There are no registers to walk from, or there is no walk yet. */
-	w->frames = kernel_walk(ctx, r, at + (w->kernel_frames & 127), STACK_USER, w, cpu);
+	w->frames = kernel_walk(ctx, r, STACK_USER, w, cpu);
 	w->end = w->frames ? END_FALLBACK : END_NONE;
 	finish(cpu, w);
 	return 0;

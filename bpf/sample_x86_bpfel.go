@@ -64,7 +64,7 @@ type SampleMapping struct {
 
 type SampleRegion struct {
 	_    structs.HostLayout
-	Addr [17408]uint64
+	Addr [17536]uint64
 }
 
 type SampleRow struct {

@@ -46,13 +46,24 @@ INLINE struct cached *cache_slot(struct cache *c, u64 pc)
 	return &c->entry[((pc * GOLDEN) >> (64 - CACHE_BITS)) & (CACHE_ENTRIES - 1)];
 }
 
+/* Where the stack goes on in the region. The verifier of most kernels forgets
+ * what it knows of a value when it goes through memory, so the bounds are made
+ * here, where they count; and the compiler, which knows better, is kept from
+ * leaving them out. */
+INLINE u64 *next_addr(struct walk *w, struct region *r)
+{
+	u64 start = w->start, more = w->kernel_frames + w->frames;
+	OPAQUE(start);
+	OPAQUE(more);
+	return &r->addr[(start & (REGION_FRAMES - 1)) + (more & (REGION_SLACK - 1))];
+}
+
 /* Stores the current address at the end of the stack. */
 INLINE int push(struct walk *w, struct region *r)
 {
 	if (w->frames >= USER_FRAMES)
 		return -1;
-	u32 at = w->kernel_frames + w->frames;
-	r->addr[(w->start & (REGION_FRAMES - 1)) + (at & (REGION_SLACK - 1))] = w->pc;
+	*next_addr(w, r) = w->pc;
 	w->hash = mix(w->hash, w->pc);
 	w->frames++;
 	return 0;
