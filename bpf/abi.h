@@ -59,6 +59,15 @@ struct config {
 };
 _Static_assert(sizeof(struct config) == 8, "abi");
 
+/* A bit for each process to sample, at its PID modulo their number: most ticks
+ * meet other processes, and this says so with one load from memory that stays
+ * in the CPU's cache; a hash map takes three that do not. */
+#define FILTER_BITS 4096
+struct filter {
+	u64 word[FILTER_BITS / 64];
+};
+_Static_assert(sizeof(struct filter) == 512, "abi");
+
 /* One a CPU, written by the kernel side only. */
 struct cpu {
 	/* entered != left: the program is running on this CPU. After a change

@@ -36,6 +36,8 @@
 
 ARRAY_OF(current_config, MAP_ARRAY, 1, struct config);
 
+ARRAY_OF(target_filter, MAP_ARRAY, 1, struct filter);
+
 /* Thread groups to sample, and which element of spaces has their mappings. */
 HASH_OF(targets, 4096, u32, u32);
 

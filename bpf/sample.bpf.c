@@ -134,6 +134,9 @@ INLINE int take(struct regs *ctx, int can_read)
 {
 	u64 pid_tgid = get_current_pid_tgid();
 	u32 pid = pid_tgid >> 32, zero = 0;
+	struct filter *f = map_lookup(&target_filter, &zero);
+	if (!f || !(f->word[(pid / 64) & (FILTER_BITS / 64 - 1)] >> (pid & 63) & 1))
+		return 0;
 	u32 *space = map_lookup(&targets, &pid);
 	if (!space)
 		return 0;

@@ -32,6 +32,7 @@ const (
 	Sample49MapStackIds1     = "stack_ids_1"
 	Sample49MapStacks0       = "stacks_0"
 	Sample49MapStacks1       = "stacks_1"
+	Sample49MapTargetFilter  = "target_filter"
 	Sample49MapTargets       = "targets"
 	Sample49MapTaskStack     = "task_stack"
 	Sample49MapWalks         = "walks"
@@ -107,6 +108,7 @@ type Sample49MapSpecs struct {
 	StackIds1     *ebpf.MapSpec `ebpf:"stack_ids_1"`
 	Stacks0       *ebpf.MapSpec `ebpf:"stacks_0"`
 	Stacks1       *ebpf.MapSpec `ebpf:"stacks_1"`
+	TargetFilter  *ebpf.MapSpec `ebpf:"target_filter"`
 	Targets       *ebpf.MapSpec `ebpf:"targets"`
 	TaskStack     *ebpf.MapSpec `ebpf:"task_stack"`
 	Walks         *ebpf.MapSpec `ebpf:"walks"`
@@ -154,6 +156,7 @@ type Sample49Maps struct {
 	StackIds1     *ebpf.Map `ebpf:"stack_ids_1"`
 	Stacks0       *ebpf.Map `ebpf:"stacks_0"`
 	Stacks1       *ebpf.Map `ebpf:"stacks_1"`
+	TargetFilter  *ebpf.Map `ebpf:"target_filter"`
 	Targets       *ebpf.Map `ebpf:"targets"`
 	TaskStack     *ebpf.Map `ebpf:"task_stack"`
 	Walks         *ebpf.Map `ebpf:"walks"`
@@ -177,6 +180,7 @@ func (m *Sample49Maps) Close() error {
 		m.StackIds1,
 		m.Stacks0,
 		m.Stacks1,
+		m.TargetFilter,
 		m.Targets,
 		m.TaskStack,
 		m.Walks,

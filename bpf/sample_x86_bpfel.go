@@ -53,6 +53,11 @@ type SampleCpu struct {
 	Cursor     uint32
 }
 
+type SampleFilter struct {
+	_    structs.HostLayout
+	Word [64]uint64
+}
+
 type SampleMapping struct {
 	_     structs.HostLayout
 	Start uint64
@@ -141,6 +146,7 @@ const (
 	SampleMapSpaces        = "spaces"
 	SampleMapStacks0       = "stacks_0"
 	SampleMapStacks1       = "stacks_1"
+	SampleMapTargetFilter  = "target_filter"
 	SampleMapTargets       = "targets"
 	SampleMapTaskStack     = "task_stack"
 	SampleMapWalks         = "walks"
@@ -212,6 +218,7 @@ type SampleMapSpecs struct {
 	Spaces        *ebpf.MapSpec `ebpf:"spaces"`
 	Stacks0       *ebpf.MapSpec `ebpf:"stacks_0"`
 	Stacks1       *ebpf.MapSpec `ebpf:"stacks_1"`
+	TargetFilter  *ebpf.MapSpec `ebpf:"target_filter"`
 	Targets       *ebpf.MapSpec `ebpf:"targets"`
 	TaskStack     *ebpf.MapSpec `ebpf:"task_stack"`
 	Walks         *ebpf.MapSpec `ebpf:"walks"`
@@ -255,6 +262,7 @@ type SampleMaps struct {
 	Spaces        *ebpf.Map `ebpf:"spaces"`
 	Stacks0       *ebpf.Map `ebpf:"stacks_0"`
 	Stacks1       *ebpf.Map `ebpf:"stacks_1"`
+	TargetFilter  *ebpf.Map `ebpf:"target_filter"`
 	Targets       *ebpf.Map `ebpf:"targets"`
 	TaskStack     *ebpf.Map `ebpf:"task_stack"`
 	Walks         *ebpf.Map `ebpf:"walks"`
@@ -274,6 +282,7 @@ func (m *SampleMaps) Close() error {
 		m.Spaces,
 		m.Stacks0,
 		m.Stacks1,
+		m.TargetFilter,
 		m.Targets,
 		m.TaskStack,
 		m.Walks,

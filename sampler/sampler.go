@@ -18,6 +18,7 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/rlimit"
 
+	"github.com/carverauto/serviceradar-profiler/bpf"
 	"github.com/carverauto/serviceradar-profiler/profile"
 )
 
@@ -60,6 +61,7 @@ type Sampler struct {
 type objects struct {
 	Sample        *ebpf.Program `ebpf:"sample"`
 	CurrentConfig *ebpf.Map     `ebpf:"current_config"`
+	Filter        *ebpf.Map     `ebpf:"target_filter"`
 	Targets       *ebpf.Map     `ebpf:"targets"`
 	Cpus          *ebpf.Map     `ebpf:"cpus"`
 	Walks         *ebpf.Map     `ebpf:"walks"`
@@ -121,7 +123,7 @@ func (s *Sampler) AddTarget(pid int) error {
 		return fmt.Errorf("add process %d to the sampled ones: %w", pid, err)
 	}
 	s.targets[pid] = 0
-	return nil
+	return s.setFilter()
 }
 
 // RemoveTarget ends the sampling of a process. To remove what is not there is
@@ -137,6 +139,20 @@ func (s *Sampler) RemoveTarget(pid int) error {
 		s.tables.release(s.targets[pid])
 	}
 	delete(s.targets, pid)
+	return s.setFilter()
+}
+
+// setFilter lets the targets through, and what shares a bit with them. mu must
+// be held.
+func (s *Sampler) setFilter() error {
+	var f bpf.SampleFilter
+	for pid := range s.targets {
+		word := uint(pid) / 64 % uint(len(f.Word))
+		f.Word[word] |= 1 << (uint(pid) % 64)
+	}
+	if err := s.objs.Filter.Put(uint32(0), &f); err != nil {
+		return fmt.Errorf("filter the processes to sample: %w", err)
+	}
 	return nil
 }
 
@@ -201,7 +217,7 @@ func (s *Sampler) Close() error {
 	o, w := &s.objs, &s.walk
 	var errs []error
 	m := &s.stackMaps
-	for _, c := range []io.Closer{m.StackIds0, m.StackIds1, m.OverflowIds0, m.OverflowIds1, w.Walk, w.Rows, w.Pages, w.Caches, o.Sample, o.CurrentConfig, o.Targets, o.Cpus, o.Walks,
+	for _, c := range []io.Closer{m.StackIds0, m.StackIds1, m.OverflowIds0, m.OverflowIds1, w.Walk, w.Rows, w.Pages, w.Caches, o.Sample, o.CurrentConfig, o.Filter, o.Targets, o.Cpus, o.Walks,
 		o.Counts0, o.Counts1, o.Stacks0, o.Stacks1, o.Regions, o.Spaces, o.TaskStack, o.Programs} {
 		errs = append(errs, c.Close()) // to close nil is no error
 	}
