@@ -73,6 +73,47 @@ func (f *Files) Open(m *Mapping) (*os.File, error) {
 	return file, nil
 }
 
+// FileID names a file as it is now. Inode numbers are used again soon after a
+// file is deleted, so its size and time are part of it. Device and inode are
+// stat's: the same for a file however it is reached, from whatever mount
+// namespace.
+type FileID struct {
+	Device, Inode uint64
+	Size          int64
+	Modified      int64 // in ns
+}
+
+// Identify tells which file is behind m, for the price of one system call. It
+// finds what Open would open; the errors are those of Open.
+func (f *Files) Identify(m *Mapping) (FileID, error) {
+	var st unix.Stat_t
+	if f.root >= 0 && !m.Deleted && strings.HasPrefix(m.Path, "/") {
+		// A mapping's path has no links left in it.
+		if unix.Fstatat(f.root, "."+m.Path, &st, unix.AT_SYMLINK_NOFOLLOW) == nil && st.Ino == m.Inode {
+			return fileID(&st), nil
+		}
+	}
+	file, err := f.Open(m)
+	if err != nil {
+		return FileID{}, err
+	}
+	defer file.Close()
+	return IdentifyFile(file)
+}
+
+// IdentifyFile tells which file is open.
+func IdentifyFile(file *os.File) (FileID, error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(file.Fd()), &st); err != nil {
+		return FileID{}, &fs.PathError{Op: "stat", Path: file.Name(), Err: err}
+	}
+	return fileID(&st), nil
+}
+
+func fileID(st *unix.Stat_t) FileID {
+	return FileID{Device: st.Dev, Inode: st.Ino, Size: st.Size, Modified: st.Mtim.Nano()}
+}
+
 // openByPath opens a path as the process sees it: absolute links stay inside
 // its root, which needs openat2 (Linux 5.6). Older kernels resolve them on the
 // host; the check of the inode then tells whether that led astray.

@@ -3,6 +3,7 @@
 package process
 
 import (
+	"cmp"
 	"fmt"
 	"iter"
 	"os"
@@ -105,46 +106,40 @@ func (m *Mapping) SetPath(p string) {
 func unescape(p string) string { return strings.ReplaceAll(p, `\012`, "\n") }
 
 // AddressSpace is the executable mappings of one process as they change:
-// sorted by address, never overlapping. The zero value is empty.
-type AddressSpace struct {
-	mappings []SpaceMapping
+// sorted by address, never overlapping. The zero value is empty. T is what its
+// owner knows of a mapping.
+type AddressSpace[T any] struct {
+	mappings []SpaceMapping[T]
 }
 
-// SpaceMapping is a mapping and the ID it has in the profile, once it was met.
-type SpaceMapping struct {
+// SpaceMapping is a mapping and what the owner knows of it.
+type SpaceMapping[T any] struct {
 	Mapping
-	ID profile.MappingID
+	Of T
 }
 
-// Replace takes over a fresh reading of all mappings, keeping the IDs of those
-// that are still there.
-func (s *AddressSpace) Replace(ms []Mapping) {
-	old := s.mappings
-	s.mappings = make([]SpaceMapping, 0, len(ms))
-	for _, m := range ms {
-		id := profile.NoMapping
-		for i := range old {
-			if old[i].Mapping == m {
-				id = old[i].ID
-				break
-			}
+// Replace takes over a fresh reading of all mappings. know says what the owner
+// knows of each; old is the mapping that was at this place before, equal in
+// every way, or nil.
+func (s *AddressSpace[T]) Replace(ms []Mapping, know func(m *Mapping, old *SpaceMapping[T]) T) {
+	fresh := make([]SpaceMapping[T], 0, len(ms))
+	for i := range ms {
+		old := s.Lookup(ms[i].Start)
+		if old != nil && old.Mapping != ms[i] {
+			old = nil
 		}
-		s.mappings = append(s.mappings, SpaceMapping{m, id})
+		fresh = append(fresh, SpaceMapping[T]{ms[i], know(&ms[i], old)})
 	}
-	slices.SortFunc(s.mappings, func(a, b SpaceMapping) int {
-		if a.Start < b.Start {
-			return -1
-		}
-		return 1
-	})
+	slices.SortFunc(fresh, func(a, b SpaceMapping[T]) int { return cmp.Compare(a.Start, b.Start) })
+	s.mappings = fresh
 }
 
 // Insert puts m over whatever was mapped there before.
-func (s *AddressSpace) Insert(m Mapping) {
+func (s *AddressSpace[T]) Insert(m Mapping, of T) {
 	if m.Start >= m.Limit {
 		return
 	}
-	kept := make([]SpaceMapping, 0, len(s.mappings)+2)
+	kept := make([]SpaceMapping[T], 0, len(s.mappings)+2)
 	for _, o := range s.mappings {
 		if o.Limit <= m.Start || m.Limit <= o.Start {
 			kept = append(kept, o)
@@ -163,12 +158,12 @@ func (s *AddressSpace) Insert(m Mapping) {
 		}
 	}
 	i := sort.Search(len(kept), func(i int) bool { return kept[i].Start >= m.Start })
-	s.mappings = slices.Insert(kept, i, SpaceMapping{m, profile.NoMapping})
+	s.mappings = slices.Insert(kept, i, SpaceMapping[T]{m, of})
 }
 
 // Lookup returns the mapping that a lies in, or nil. The pointer is good until
 // the next change.
-func (s *AddressSpace) Lookup(a profile.Addr) *SpaceMapping {
+func (s *AddressSpace[T]) Lookup(a profile.Addr) *SpaceMapping[T] {
 	i := sort.Search(len(s.mappings), func(i int) bool { return a < s.mappings[i].Limit })
 	if i < len(s.mappings) && s.mappings[i].Contains(a) {
 		return &s.mappings[i]
@@ -176,13 +171,22 @@ func (s *AddressSpace) Lookup(a profile.Addr) *SpaceMapping {
 	return nil
 }
 
-// All yields the mappings by address. They are copies.
-func (s *AddressSpace) All() iter.Seq[SpaceMapping] { return slices.Values(s.mappings) }
+// All yields the mappings by address. The pointers are good until the next
+// change.
+func (s *AddressSpace[T]) All() iter.Seq[*SpaceMapping[T]] {
+	return func(yield func(*SpaceMapping[T]) bool) {
+		for i := range s.mappings {
+			if !yield(&s.mappings[i]) {
+				return
+			}
+		}
+	}
+}
 
 // Clone is the address space of a forked child.
-func (s *AddressSpace) Clone() *AddressSpace {
-	return &AddressSpace{mappings: slices.Clone(s.mappings)}
+func (s *AddressSpace[T]) Clone() *AddressSpace[T] {
+	return &AddressSpace[T]{mappings: slices.Clone(s.mappings)}
 }
 
 // Len is the number of mappings.
-func (s *AddressSpace) Len() int { return len(s.mappings) }
+func (s *AddressSpace[T]) Len() int { return len(s.mappings) }

@@ -137,7 +137,7 @@ func TestAddressSpace(t *testing.T) {
 	m := func(start, limit profile.Addr, offset int64, path string) Mapping {
 		return Mapping{Mapping: profile.Mapping{Start: start, Limit: limit, Offset: offset, Path: path}, Inode: 1}
 	}
-	check := func(s *AddressSpace, a profile.Addr, path string, offset int64) {
+	check := func(s *AddressSpace[int], a profile.Addr, path string, offset int64) {
 		t.Helper()
 		switch got := s.Lookup(a); {
 		case got == nil && path != "":
@@ -146,33 +146,39 @@ func TestAddressSpace(t *testing.T) {
 			t.Errorf("%v: in %s at %#x, want %q at %#x", a, got.Path, got.Offset, path, offset)
 		}
 	}
-	var s AddressSpace
+	var s AddressSpace[int]
 	check(&s, 0x1000, "", 0)
-	s.Replace([]Mapping{m(0x5000, 0x9000, 0, "b"), m(0x1000, 0x2000, 0x100, "a")})
+	know := func(_ *Mapping, old *SpaceMapping[int]) int {
+		if old == nil {
+			return 7
+		}
+		return old.Of
+	}
+	s.Replace([]Mapping{m(0x5000, 0x9000, 0, "b"), m(0x1000, 0x2000, 0x100, "a")}, know)
 	check(&s, 0xfff, "", 0)
 	check(&s, 0x1000, "a", 0x100)
 	check(&s, 0x1fff, "a", 0x100)
 	check(&s, 0x2000, "", 0)
 	check(&s, 0x8fff, "b", 0)
 
-	s.Lookup(0x1000).ID = 3
+	s.Lookup(0x1000).Of = 3
 	before := s.Clone()
-	s.Insert(m(0x6000, 0x7000, 0x40, "c")) // splits b
+	s.Insert(m(0x6000, 0x7000, 0x40, "c"), 0) // splits b
 	check(&s, 0x5fff, "b", 0)
 	check(&s, 0x6000, "c", 0x40)
 	check(&s, 0x7000, "b", 0x2000)
-	s.Insert(m(0, 0x10000, 0, "d")) // covers all
+	s.Insert(m(0, 0x10000, 0, "d"), 0) // covers all
 	if s.Len() != 1 {
 		t.Errorf("%d mappings, want 1", s.Len())
 	}
-	s.Insert(m(8, 8, 0, "empty"))
+	s.Insert(m(8, 8, 0, "empty"), 0)
 	check(&s, 8, "d", 0)
 	check(before, 0x6000, "b", 0) // a clone is a copy
 
 	s = *before
-	s.Replace([]Mapping{m(0x1000, 0x2000, 0x100, "a"), m(0x3000, 0x4000, 0, "e")})
-	if s.Lookup(0x1000).ID != 3 || s.Lookup(0x3000).ID == 3 {
-		t.Error("a mapping that is still there lost its ID")
+	s.Replace([]Mapping{m(0x1000, 0x2000, 0x100, "a"), m(0x3000, 0x4000, 0, "e")}, know)
+	if s.Lookup(0x1000).Of != 3 || s.Lookup(0x3000).Of != 7 {
+		t.Error("what was known of a mapping that is still there was lost")
 	}
 }
 
@@ -293,10 +299,10 @@ func FuzzParseMaps(f *testing.F) {
 		if err != nil {
 			return
 		}
-		var s AddressSpace
-		s.Replace(ms)
+		var s AddressSpace[int]
+		s.Replace(ms, func(*Mapping, *SpaceMapping[int]) int { return 0 })
 		for _, m := range ms {
-			s.Insert(m)
+			s.Insert(m, 0)
 			if m.Start < m.Limit && s.Lookup(m.Start) == nil {
 				t.Errorf("%v is in no mapping although %+v was inserted", m.Start, m)
 			}

@@ -3,6 +3,7 @@
 package profiler
 
 import (
+	"maps"
 	"os"
 	"runtime"
 	"runtime/debug"
@@ -12,11 +13,11 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/carverauto/serviceradar-profiler/process"
 	"github.com/carverauto/serviceradar-profiler/profile"
 	"github.com/carverauto/serviceradar-profiler/sampler"
 	"github.com/carverauto/serviceradar-profiler/session"
 	"github.com/carverauto/serviceradar-profiler/symbol"
+	"github.com/carverauto/serviceradar-profiler/unwind"
 )
 
 // collector turns counted stacks of addresses into a profile while sampling
@@ -41,19 +42,23 @@ type collector struct {
 	ends    map[profile.End]uint64
 	ready   bool // at the end, a target was ready to run
 
-	mu      sync.Mutex // guards targets and what they hold: notices come from their own goroutine
+	draining sync.Mutex // held while the sampler is asked for counts; before mu
+	failed   error      // of a drain: it ends the session
+
+	mu      sync.Mutex // guards targets and what they hold, objects and builder: notices come from their own goroutine
 	targets map[int]*target
+	over    []*target // those whose exit was just heard of
 }
 
-func newCollector(spec session.Spec) (*collector, error) {
+func newCollector(spec session.Spec, tables *unwind.Cache) (*collector, error) {
 	ts, err := findTargets(&spec)
 	if err != nil {
 		return nil, err
 	}
 	c := &collector{spec: spec, builder: profile.NewBuilder(), targets: map[int]*target{}, ends: map[profile.End]uint64{}}
-	c.feeder = newFeeder(c)
+	c.feeder = newFeeder(c, tables)
 	c.names.Open = c.objects.open
-	c.kernel = c.addMapping(profile.Mapping{Kind: profile.MappingKernel, Path: profile.KernelPath, Start: kernelStart, Limit: ^profile.Addr(0)}, nil, nil)
+	c.kernel = c.addMapping(profile.Mapping{Kind: profile.MappingKernel, Path: profile.KernelPath, Start: kernelStart, Limit: ^profile.Addr(0)}, nil)
 	c.meta = describe()
 	c.meta.FrequencyHz = frequency(spec.Frequency, &c.meta)
 	for _, t := range ts {
@@ -117,26 +122,60 @@ func (c *collector) drop(t *target) {
 // anyRunning looks at all targets after a drain and reports whether one still
 // runs. Those that are over are forgotten once their last samples are in.
 func (c *collector) anyRunning() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	any := false
-	for _, t := range c.targets {
-		t.reread = false
-		if t.running {
-			if t.look(); !t.running {
-				c.drop(t)
-			}
-		}
-		switch {
-		case t.running:
-			any = true
-		case t.drained >= 2: // both buffers
-			c.forget(t)
-		default:
-			t.drained++
-		}
+	for _, t := range c.all() {
+		any = c.isRunning(t) || any
+	}
+	if !any { // a child may have been born meanwhile
+		any = slices.ContainsFunc(c.all(), func(t *target) bool { return t.running })
 	}
 	return any
+}
+
+// all are the targets as they are now. Looking at one takes a while, and the
+// one who hears notices must not wait until all are looked at.
+func (c *collector) all() []*target {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Collect(maps.Values(c.targets))
+}
+
+// isRunning looks at one target after a drain.
+func (c *collector) isRunning(t *target) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.targets[t.id.PID] != t {
+		return false // forgotten meanwhile
+	}
+	t.reread = false
+	if t.before != nil {
+		if t.drainedSince++; t.drainedSince >= 2 { // the one that was going on does not count
+			t.before = nil
+		}
+	}
+	if t.running {
+		if t.look(); !t.running {
+			c.drop(t)
+		}
+	}
+	if t.running {
+		return true
+	}
+	// What it was sampled with before is drained by the second time.
+	if t.drained++; t.drained > 2 {
+		c.forget(t)
+	}
+	return false
+}
+
+// drain takes in what was counted so far.
+func (c *collector) drain() error {
+	c.draining.Lock()
+	defer c.draining.Unlock()
+	if c.failed == nil {
+		c.failed = c.sampler.Drain(c.add)
+	}
+	return c.failed
 }
 
 // forget lets go of a target that is over: there may be thousands of children.
@@ -170,20 +209,19 @@ func (c *collector) mappingOf(t *target, a profile.Addr) profile.MappingID {
 	if t == nil {
 		return profile.NoMapping
 	}
-	m := t.mapping(a)
+	m := t.mapping(a, &c.objects)
 	if m == nil {
 		return profile.NoMapping
 	}
-	if m.ID == profile.NoMapping {
-		m.ID = c.addMapping(m.Mapping.Mapping, t, &m.Mapping)
+	if m.Of.id == profile.NoMapping {
+		m.Of.id = c.addMapping(m.Mapping.Mapping, m.Of.object)
 	}
-	return m.ID
+	return m.Of.id
 }
 
-func (c *collector) addMapping(m profile.Mapping, t *target, from *process.Mapping) profile.MappingID {
-	id := c.builder.Mapping(m)
-	c.objects.add(t, from)
-	return id
+func (c *collector) addMapping(m profile.Mapping, o *opened) profile.MappingID {
+	c.objects.byMapping = append(c.objects.byMapping, o)
+	return c.builder.Mapping(m)
 }
 
 // started notes what is to be compared at the end with how it was when

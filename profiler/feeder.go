@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/carverauto/serviceradar-profiler/object"
 	"github.com/carverauto/serviceradar-profiler/process"
@@ -19,52 +18,59 @@ import (
 // feeder gives the kernel the unwind tables of what the targets have mapped,
 // beside the sampling, which never waits for it: a mapping whose table is not
 // there yet is walked by frame pointer.
+//
+// Two goroutines share the work. The one that hears notices tells the kernel
+// at once what a target has mapped, with the tables that are there already;
+// a process that lives for milliseconds has no time for more. The feeder's
+// own builds tables that are missing, and then tells of the targets that they
+// concern, and of no others.
 type feeder struct {
 	c       *collector
-	dirty   chan struct{} // mappings have changed
+	wake    chan struct{} // there are objects to be fed
 	stop    chan struct{}
 	done    sync.WaitGroup
-	tables  map[*object.File]fed
-	warning string // of the first table that could not be had
+	sampler *sampler.Sampler
+	cache   *unwind.Cache
+	tables  map[unwind.Key][]fedTable // what the kernel has; the same content in two files is one
+	warning string                    // of the first table that could not be had
+
+	walks bool // guarded by collector.mu: the walk is loaded, the kernel can be told
 }
 
-// fed is what the kernel has of one object: a table for each executable segment.
-type fed struct {
-	tables []unwind.Table // ranges only; the rows are in the kernel
-	ids    []sampler.TableID
+// fedTable is the table of one executable segment, in the kernel.
+type fedTable struct {
+	base, limit profile.ObjAddr
+	id          sampler.TableID
 }
 
-// settle is how long the feeder waits for a burst of new mappings to end.
-const settle = 2 * time.Millisecond
-
-func newFeeder(c *collector) *feeder {
-	return &feeder{c: c, dirty: make(chan struct{}, 1), stop: make(chan struct{}), tables: map[*object.File]fed{}}
+func newFeeder(c *collector, cache *unwind.Cache) *feeder {
+	return &feeder{c: c, cache: cache, wake: make(chan struct{}, 1), stop: make(chan struct{}), tables: map[unwind.Key][]fedTable{}}
 }
 
-// changed says that some target has other mappings now.
+// changed says that there may be objects to be fed.
 func (f *feeder) changed() {
 	select {
-	case f.dirty <- struct{}{}:
+	case f.wake <- struct{}{}:
 	default: // it is said already
 	}
 }
 
-// run feeds what is there, then what changes.
+// run feeds what is there, then what comes.
 func (f *feeder) run(s *sampler.Sampler) {
+	f.sampler = s
 	f.done.Go(func() {
-		if err := f.begin(s); err != nil {
+		if err := f.begin(); err != nil {
 			f.warning = fmt.Sprintf("user stacks are walked by frame pointer: %v", err)
 			return
 		}
 		for {
-			if err := f.feed(s); err != nil && f.warning == "" {
+			if err := f.feed(); err != nil && f.warning == "" {
 				f.warning = fmt.Sprintf("some code is walked by frame pointer: %v", err)
 			}
 			select {
 			case <-f.stop:
 				return
-			case <-f.dirty:
-				time.Sleep(settle)
+			case <-f.wake:
 			}
 		}
 	})
@@ -77,9 +83,16 @@ func (f *feeder) end() {
 
 // begin loads the walk, with room for the tables of all that is mapped now and
 // some that may come.
-func (f *feeder) begin(s *sampler.Sampler) error {
+func (f *feeder) begin() error {
+	f.c.mu.Lock()
+	known := slices.Clone(f.c.objects.unfed)
+	f.c.mu.Unlock()
 	rows, code := 0, 0
-	for _, file := range f.files() {
+	for _, o := range known {
+		file, err := o.get()
+		if err != nil {
+			continue
+		}
 		rows += unwind.Bound(file)
 		for _, seg := range file.Segments() {
 			if seg.Executable() {
@@ -88,125 +101,122 @@ func (f *feeder) begin(s *sampler.Sampler) error {
 		}
 	}
 	const spareRows, spareCode = 50_000, 8 << 20 // a libc and a few more, by dlopen
-	if err := s.OpenTables(rows+rows/8+spareRows, code+code/8+spareCode); err != nil {
+	if err := f.sampler.OpenTables(rows+rows/8+spareRows, code+code/8+spareCode); err != nil {
 		return err
 	}
 	f.c.mu.Lock()
-	f.c.meta.UserStacks = sampler.WalkTables
-	f.c.mu.Unlock()
-	return nil
-}
-
-// files are the distinct objects mapped by the targets, those with the least
-// work first, so that a giant one keeps nobody waiting but itself.
-func (f *feeder) files() []*object.File {
-	f.c.mu.Lock()
 	defer f.c.mu.Unlock()
-	var files []*object.File
-	for _, t := range f.c.targets {
-		for m := range t.space.All() {
-			if r := f.c.objects.get(t, &m.Mapping); r.object != nil && !slices.Contains(files, r.object) {
-				files = append(files, r.object)
-			}
-		}
-	}
-	slices.SortStableFunc(files, func(a, b *object.File) int { return cmp.Compare(unwind.Bound(a), unwind.Bound(b)) })
-	return files
+	f.c.meta.UserStacks = sampler.WalkTables
+	f.walks = true
+	return f.tell()
 }
 
-// feed builds what tables are missing, telling the kernel after each.
-func (f *feeder) feed(s *sampler.Sampler) error {
+// feed builds the tables that are missing, those with the least work first, so
+// that a giant one keeps nobody waiting but itself.
+func (f *feeder) feed() error {
+	var todo []*opened
 	var first error
-	for _, file := range f.files() {
-		if _, ok := f.tables[file]; ok {
-			continue
+	for {
+		f.c.mu.Lock()
+		todo = append(todo, f.c.objects.unfed...)
+		f.c.objects.unfed = nil
+		f.c.mu.Unlock()
+		todo = slices.DeleteFunc(todo, func(o *opened) bool { _, err := o.get(); return err != nil })
+		if len(todo) == 0 {
+			return first
 		}
+		slices.SortStableFunc(todo, func(a, b *opened) int { return cmp.Compare(unwind.Bound(a.object), unwind.Bound(b.object)) })
 		select {
 		case <-f.stop:
-			return nil
+			return first
 		default:
 		}
-		if err := f.add(s, file); err != nil && first == nil {
+		if err := f.add(todo[0]); err != nil && first == nil {
 			first = err
 		}
-		f.outdate()
-		if err := f.tell(s); err != nil && first == nil {
-			first = err
-		}
-	}
-	if err := f.tell(s); err != nil && first == nil {
-		first = err
-	}
-	return first
-}
-
-// outdate makes tell describe all targets again, because there is a new table.
-func (f *feeder) outdate() {
-	f.c.mu.Lock()
-	defer f.c.mu.Unlock()
-	for _, t := range f.c.targets {
-		t.told = false
+		todo = todo[1:]
 	}
 }
 
-// add builds an object's tables and puts them into the kernel. An object
-// without call frame information has none, which is no error.
-func (f *feeder) add(s *sampler.Sampler, file *object.File) error {
-	f.tables[file] = fed{}
-	tables, _, err := unwind.Build(file)
-	if err != nil {
+// add puts an object's tables into the kernel and tells of the targets that
+// have it mapped. An object without call frame information has none, which is
+// no error.
+func (f *feeder) add(o *opened) error {
+	key := unwind.KeyOf(o.object, o.id)
+	fed, ok := f.tables[key]
+	var err error
+	if !ok {
+		fed, err = f.build(o.object, key)
+		f.tables[key] = fed
+	}
+	if len(fed) == 0 {
 		return err
 	}
-	var got fed
-	for i := range tables {
-		id, err := s.AddTable(&tables[i])
-		if err != nil {
-			return err
-		}
-		got.ids = append(got.ids, id)
-		got.tables = append(got.tables, unwind.Table{Base: tables[i].Base, Limit: tables[i].Limit})
-	}
-	f.tables[file] = got
-	return nil
-}
-
-// tell describes the mappings of the targets that changed.
-func (f *feeder) tell(s *sampler.Sampler) error {
 	f.c.mu.Lock()
 	defer f.c.mu.Unlock()
+	o.fed = fed
+	for _, t := range f.c.targets {
+		if t.maps(o) {
+			t.told = false
+		}
+	}
+	return cmp.Or(err, f.tell())
+}
+
+func (f *feeder) build(file *object.File, key unwind.Key) ([]fedTable, error) {
+	tables, err := f.cache.Tables(file, key)
+	if err != nil {
+		return nil, err
+	}
+	var fed []fedTable
+	for i := range tables {
+		id, err := f.sampler.AddTable(&tables[i])
+		if err != nil {
+			return fed, err
+		}
+		fed = append(fed, fedTable{tables[i].Base, tables[i].Limit, id})
+	}
+	return fed, nil
+}
+
+// tell describes the mappings of the targets that changed. collector.mu is held.
+func (f *feeder) tell() error {
+	if !f.walks {
+		return nil // once it is loaded all are told
+	}
 	var first error
 	for pid, t := range f.c.targets {
 		if !t.running || t.told {
 			continue
 		}
 		t.told = true
-		var ms []sampler.Mapping
+		ms := make([]sampler.Mapping, 0, t.space.Len())
 		for m := range t.space.All() {
-			ms = append(ms, f.mapping(t, &m.Mapping))
+			ms = append(ms, describeMapping(&m.Mapping, m.Of.object))
 		}
-		if err := s.SetMappings(pid, ms); err != nil && first == nil {
+		if err := f.sampler.SetMappings(pid, ms); err != nil && first == nil {
 			first = err
 		}
 	}
 	return first
 }
 
-func (f *feeder) mapping(t *target, m *process.Mapping) sampler.Mapping {
+// describeMapping says what the kernel needs to know of a mapping.
+func describeMapping(m *process.Mapping, o *opened) sampler.Mapping {
 	out := sampler.Mapping{Start: m.Start, Limit: m.Limit}
-	file := f.c.objects.get(t, m).object
-	if file == nil {
+	if o == nil || len(o.fed) == 0 {
 		return out
 	}
-	obj, ok := file.ObjAddr(&m.Mapping, m.Start)
+	obj, ok := o.object.ObjAddr(&m.Mapping, m.Start)
 	if !ok {
 		return out
 	}
-	got := f.tables[file]
-	for i := range got.tables {
+	for i := range o.fed {
+		t := &o.fed[i]
 		// A mapping begins on a page boundary, maybe before its segment.
-		if obj < got.tables[i].Limit && got.tables[i].Base < obj+profile.ObjAddr(m.Limit-m.Start) {
+		if obj < t.limit && t.base < obj+profile.ObjAddr(m.Limit-m.Start) {
 			out.Bias = m.Start - profile.Addr(obj)
-			out.Table = &got.ids[i]
+			out.Table = &t.id
 		}
 	}
 	return out

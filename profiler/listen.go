@@ -8,6 +8,7 @@ import (
 	"io/fs"
 
 	"github.com/carverauto/serviceradar-profiler/process"
+	"github.com/carverauto/serviceradar-profiler/profile"
 	"github.com/carverauto/serviceradar-profiler/sampler"
 )
 
@@ -21,7 +22,7 @@ func (c *collector) listen() error {
 	c.notices = n
 	c.mu.Lock()
 	for _, t := range c.targets {
-		if err := t.readMaps(); errors.Is(err, fs.ErrPermission) {
+		if err := t.readMaps(&c.objects); errors.Is(err, fs.ErrPermission) {
 			c.meta.Warn(fmt.Sprintf("the mappings of process %d may not be read, so its functions have no names (grant CAP_SYS_PTRACE)", t.id.PID))
 		}
 	}
@@ -31,24 +32,26 @@ func (c *collector) listen() error {
 		for n.Wait() {
 			c.mu.Lock()
 			n.Read(c.hear)
+			c.heardAll()
 			c.mu.Unlock()
 		}
 	})
 	return nil
 }
 
-// hear takes in one notice. c.mu is held.
+// hear takes in one notice. c.mu is held. What a new process needs to be
+// sampled well comes first; what takes time is left to heardAll and others.
 func (c *collector) hear(n sampler.Notice) {
-	if n.Kind == sampler.NoticeForked {
+	switch n.Kind {
+	case sampler.NoticeForked:
 		c.hearFork(n)
 		return
-	}
-	if n.Kind == sampler.NoticeMissed {
+	case sampler.NoticeMissed:
 		for _, t := range c.targets {
 			t.reread = false
-			_ = t.readMaps() // a process that is gone keeps what is known of it
+			_ = t.readMaps(&c.objects) // a process that is gone keeps what is known of it
+			t.threads = 0
 		}
-		c.feeder.changed()
 		return
 	}
 	t := c.targets[n.PID]
@@ -58,18 +61,36 @@ func (c *collector) hear(n sampler.Notice) {
 	switch n.Kind {
 	case sampler.NoticeExecuted:
 		t.executed()
-		c.feeder.changed()
 	case sampler.NoticeMapped:
-		t.space.Insert(n.Mapping)
-		t.told = false
-		c.feeder.changed()
-	case sampler.NoticeExited:
-		if t.look(); !t.running {
-			c.drop(t)
+		c.hearMapped(t, &n.Mapping)
+	case sampler.NoticeThread:
+		if t.threads > 0 {
+			t.threads++
 		}
+	case sampler.NoticeExited:
+		c.hearExit(t)
 	}
 }
 
+// heardAll is called after the notices that came together. c.mu is held.
+func (c *collector) heardAll() {
+	if err := c.feeder.tell(); err != nil {
+		c.meta.Warn(err.Error())
+	}
+	for _, t := range c.over {
+		if t.running && c.targets[t.id.PID] == t {
+			t.look() // for its CPU time, while its parent has not fetched it
+			t.running = false
+			c.drop(t)
+		}
+	}
+	c.over = c.over[:0]
+	if len(c.objects.unfed) > 0 {
+		c.feeder.changed()
+	}
+}
+
+// hearFork lets a child be sampled like its parent, whose mappings it has.
 func (c *collector) hearFork(n sampler.Notice) {
 	if old := c.targets[n.PID]; old != nil {
 		// The PID of a target was born anew: that is another process.
@@ -81,19 +102,50 @@ func (c *collector) hearFork(n sampler.Notice) {
 	if parent == nil || !c.spec.Children {
 		return
 	}
-	child := &target{
-		id: process.ID{PID: n.PID}, name: parent.name, command: parent.command, space: parent.space.Clone(),
-		files: process.OpenFiles(n.PID), running: true,
-	}
-	if stat, err := process.ReadStat(n.PID); err == nil {
-		child.id = stat.ID
-	} // else it has exited already; what it mapped is known all the same
-	if err := c.sampler.AddTarget(n.PID); err != nil {
+	if err := c.sampler.AddChild(n.PID, n.Parent); err != nil {
 		c.meta.Warn(fmt.Sprintf("child process %d was not sampled: %v", n.PID, err))
 		return
 	}
-	c.targets[n.PID] = child
-	c.feeder.changed()
+	c.targets[n.PID] = &target{
+		id: process.ID{PID: n.PID}, name: parent.name, command: parent.command, space: parent.space.Clone(),
+		files: process.OpenFiles(n.PID), running: true, told: parent.told, threads: 1,
+	}
+}
+
+// hearMapped notes that a target has other code mapped now.
+func (c *collector) hearMapped(t *target, m *process.Mapping) {
+	o := c.objects.of(t, m)
+	if old := t.space.Lookup(m.Start); old != nil && old.Mapping == *m && old.Of.object == o {
+		return // its protection was changed and changed back, as JIT compilers do
+	}
+	if t.ambiguous(m, o) {
+		c.catchUp()
+	}
+	t.space.Insert(*m, known{profile.NoMapping, o})
+	t.told = false
+}
+
+// catchUp drains in the middle of notices, because samples from before the next
+// one mean something else than those after it. c.mu is held, but not while it
+// drains.
+func (c *collector) catchUp() {
+	c.mu.Unlock()
+	defer c.mu.Lock()
+	_ = c.drain() // an error shows at the next drain
+}
+
+// hearExit notes that a thread of a target ended.
+func (c *collector) hearExit(t *target) {
+	switch {
+	case t.threads > 1:
+		t.threads--
+	case t.threads == 1:
+		c.over = append(c.over, t) // it was the last: no need to look
+	default:
+		if t.look(); !t.running {
+			c.drop(t)
+		}
+	}
 }
 
 func (c *collector) stopListening() {

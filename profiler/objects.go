@@ -5,85 +5,120 @@ package profiler
 import (
 	"bytes"
 	"errors"
+	"os"
+	"sync"
 
 	"github.com/carverauto/serviceradar-profiler/object"
 	"github.com/carverauto/serviceradar-profiler/process"
 	"github.com/carverauto/serviceradar-profiler/profile"
 )
 
-// objects are the files behind the profile's mappings, each opened once, when
-// its first mapping appears in a sample.
+// objects are the files behind the targets' mappings, each opened once, when a
+// target first maps it: it may be gone a moment later, and so may the target.
+// The same file reached through several mount namespaces is one.
 type objects struct {
-	byMapping []result // by profile.MappingID
-	byFile    map[fileKey]result
+	byFile    map[process.FileID]*opened
+	vdso      *opened
+	byMapping []*opened // by profile.MappingID; nil where there is none
+	unfed     []*opened // those the feeder has not looked at yet
 }
 
-type result struct {
+// opened is one object. Its headers are read when somebody asks for them,
+// which may be a goroutine that must not hold up others; so opening it and
+// reading it are apart.
+type opened struct {
+	id   process.FileID // zero for the vDSO
+	file *os.File
+	vdso []byte
+
+	once   sync.Once
 	object *object.File
 	err    error
-}
 
-// fileKey tells files apart, those without an inode by what they are.
-type fileKey struct {
-	device process.Device
-	inode  uint64
-	path   string
+	fed []fedTable // guarded by collector.mu; nil until the kernel has them
 }
 
 var errNoObject = errors.New("no object is behind it")
 
-// add opens the object of the next mapping; from is nil where there is none.
-func (o *objects) add(t *target, from *process.Mapping) {
-	r := result{err: errNoObject}
-	if from != nil {
-		r = o.get(t, from)
-	}
-	o.byMapping = append(o.byMapping, r)
+// get reads the headers, once.
+func (o *opened) get() (*object.File, error) {
+	o.once.Do(func() {
+		switch {
+		case o.err != nil:
+		case o.file != nil:
+			o.object, o.err = object.Open(o.file)
+			o.file = nil // the object's, or closed
+		default:
+			o.object, o.err = object.New(bytes.NewReader(o.vdso), int64(len(o.vdso)))
+		}
+	})
+	return o.object, o.err
 }
 
-// get opens the object of a mapping, once.
-func (o *objects) get(t *target, m *process.Mapping) result {
-	if m.Kind != profile.MappingObject && m.Kind != profile.MappingVDSO {
-		return result{err: errNoObject}
-	}
-	key := fileKey{m.Device, m.Inode, m.Path}
-	known, ok := o.byFile[key]
-	if !ok || known.err != nil && t.running {
-		known = openObject(t, m)
-		if o.byFile == nil {
-			o.byFile = map[fileKey]result{}
+// of opens the object of a mapping, or finds it open: that costs one system
+// call. It is nil where there is no object behind the mapping. What cannot be
+// opened is an object too, with an error, and is tried again with the next
+// mapping of it.
+func (o *objects) of(t *target, m *process.Mapping) *opened {
+	switch m.Kind {
+	case profile.MappingVDSO:
+		if o.vdso == nil || o.vdso.err != nil {
+			image, err := process.ReadVDSO(t.id.PID, m)
+			o.vdso = o.fresh(&opened{vdso: image, err: err})
 		}
-		o.byFile[key] = known
+		return o.vdso
+	case profile.MappingObject:
+	default:
+		return nil
 	}
-	return known
-}
-
-func openObject(t *target, m *process.Mapping) result {
-	if m.Kind == profile.MappingVDSO {
-		image, err := process.ReadVDSO(t.id.PID, m)
-		if err != nil {
-			return result{err: err}
-		}
-		f, err := object.New(bytes.NewReader(image), int64(len(image)))
-		return result{f, err}
+	id, err := t.files.Identify(m)
+	if err != nil {
+		return &opened{err: err}
+	}
+	if known := o.byFile[id]; known != nil {
+		return known
 	}
 	file, err := t.files.Open(m)
 	if err != nil {
-		return result{err: err}
+		return &opened{err: err}
 	}
-	f, err := object.Open(file)
-	return result{f, err}
+	if id, err = process.IdentifyFile(file); err != nil { // it may have changed meanwhile
+		file.Close()
+		return &opened{err: err}
+	}
+	if known := o.byFile[id]; known != nil {
+		file.Close()
+		return known
+	}
+	known := o.fresh(&opened{id: id, file: file})
+	if o.byFile == nil {
+		o.byFile = map[process.FileID]*opened{}
+	}
+	o.byFile[id] = known
+	return known
 }
 
+func (o *objects) fresh(f *opened) *opened {
+	if f.err == nil {
+		o.unfed = append(o.unfed, f)
+	}
+	return f
+}
+
+// open is what the resolver calls.
 func (o *objects) open(id profile.MappingID) (*object.File, error) {
-	r := o.byMapping[id]
-	return r.object, r.err
+	if f := o.byMapping[id]; f != nil {
+		return f.get()
+	}
+	return nil, errNoObject
 }
 
 func (o *objects) close() {
-	for _, r := range o.byFile {
-		if r.object != nil {
-			r.object.Close()
+	for _, f := range o.byFile {
+		if f.object != nil {
+			f.object.Close()
+		} else if f.file != nil {
+			f.file.Close()
 		}
 	}
 }

@@ -12,7 +12,23 @@ import (
 	"github.com/carverauto/serviceradar-profiler/profile"
 	"github.com/carverauto/serviceradar-profiler/sampler"
 	"github.com/carverauto/serviceradar-profiler/session"
+	"github.com/carverauto/serviceradar-profiler/unwind"
 )
+
+// Recorder runs sessions, any number of them at once. What one learns of files
+// serves those that follow.
+type Recorder struct {
+	tables *unwind.Cache
+}
+
+// NewRecorder makes a recorder that keeps up to so many bytes of unwind tables
+// in memory from session to session.
+func NewRecorder(tables int64) *Recorder { return &Recorder{unwind.NewCache(tables)} }
+
+// Record is a session by itself, see [Recorder.Record].
+func Record(ctx context.Context, spec session.Spec, progress func(session.Progress)) (*profile.Profile, error) {
+	return new(Recorder).Record(ctx, spec, progress)
+}
 
 // Record samples the targets of spec until its duration is over, ctx is
 // canceled or the last target has exited, whichever comes first; the profile
@@ -24,12 +40,12 @@ import (
 //
 // Errors are *session.Error where the user can do something about them. With
 // session.ErrNoSamples the profile is returned too, for its metadata.
-func Record(ctx context.Context, spec session.Spec, progress func(session.Progress)) (*profile.Profile, error) {
+func (r *Recorder) Record(ctx context.Context, spec session.Spec, progress func(session.Progress)) (*profile.Profile, error) {
 	if err := spec.Validate(); err != nil {
 		return nil, err
 	}
 	hurry()
-	c, err := newCollector(spec)
+	c, err := newCollector(spec, r.tables)
 	if err != nil {
 		return nil, err
 	}
@@ -81,7 +97,7 @@ func (c *collector) collect(ctx context.Context, s *sampler.Sampler, progress fu
 			return profile.EndedDuration, nil
 		case <-tick.C:
 		}
-		if err := s.Drain(c.add); err != nil {
+		if err := c.drain(); err != nil {
 			return "", err
 		}
 		if !c.anyRunning() {
@@ -99,7 +115,10 @@ func (c *collector) collect(ctx context.Context, s *sampler.Sampler, progress fu
 const progressInterval = 250 * time.Millisecond
 
 func (c *collector) report(s *sampler.Sampler, progress func(session.Progress)) error {
+	c.draining.Lock()
 	totals, err := s.Totals()
+	hottest := c.hottest()
+	c.draining.Unlock()
 	if err != nil {
 		return err
 	}
@@ -107,7 +126,7 @@ func (c *collector) report(s *sampler.Sampler, progress func(session.Progress)) 
 		Elapsed: time.Since(c.meta.Start),
 		Samples: totals.Samples - totals.Lost,
 		Lost:    totals.Lost,
-		Hottest: c.hottest(),
+		Hottest: hottest,
 	})
 	return nil
 }

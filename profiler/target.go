@@ -19,17 +19,54 @@ type target struct {
 	id      process.ID
 	name    string // as ps shows it
 	command string // the executable's path
-	space   *process.AddressSpace
+	space   *addressSpace
 	// before is the address space before the last exec: samples drained after
 	// the exec may be from before it.
-	before  *process.AddressSpace
-	files   *process.Files
-	reread  bool // the mappings were read again since the last drain
-	told    bool // the kernel knows the mappings as they are
-	running bool
-	drained int           // drains since it stopped running
-	cpuFrom time.Duration // CPU time when sampling began
-	cpu     time.Duration // the latest reading
+	before       *addressSpace
+	drainedSince int // drains since that exec
+	files        *process.Files
+	threads      int  // of a child that was born meanwhile; 0: not known
+	reread       bool // the mappings were read again since the last drain
+	told         bool // the kernel knows the mappings as they are
+	running      bool
+	drained      int           // drains since it stopped running
+	cpuFrom      time.Duration // CPU time when sampling began
+	cpu          time.Duration // the latest reading
+}
+
+type addressSpace = process.AddressSpace[known]
+
+// known is what is known of a mapping.
+type known struct {
+	id     profile.MappingID // once it was met in a sample
+	object *opened           // nil: there is none
+}
+
+// ambiguous says whether addresses in m may have been those of another object
+// a moment ago: one that was unmapped without notice, or that the program
+// before the last exec had there.
+func (t *target) ambiguous(m *process.Mapping, o *opened) bool {
+	for _, space := range []*addressSpace{t.space, t.before} {
+		if space == nil {
+			continue
+		}
+		for old := range space.All() {
+			if old.Start < m.Limit && m.Start < old.Limit && old.Of.object != o {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// maps says whether an object is among what the target has mapped.
+func (t *target) maps(o *opened) bool {
+	for m := range t.space.All() {
+		if m.Of.object == o {
+			return true
+		}
+	}
+	return false
 }
 
 // findTargets makes sure that each PID is a process that can be profiled.
@@ -86,7 +123,7 @@ func newTarget(pid int) (*target, error) {
 		return nil, session.Invalid("kernel_thread", fmt.Sprintf("process %d (%s) is a kernel thread, which has no user code to profile", pid, stat.Comm),
 			"name a process with a program of its own; in the output of ps -e f kernel threads stand in brackets")
 	}
-	t := &target{id: stat.ID, name: stat.Comm, space: &process.AddressSpace{}, running: true, cpuFrom: stat.CPUTime, cpu: stat.CPUTime}
+	t := &target{id: stat.ID, name: stat.Comm, space: &addressSpace{}, running: true, cpuFrom: stat.CPUTime, cpu: stat.CPUTime}
 	if t.command, err = process.Executable(pid); err != nil {
 		if errors.Is(err, fs.ErrPermission) {
 			return nil, session.NotPermitted("ptrace_not_permitted", fmt.Sprintf("looking into process %d (%s) is not permitted", pid, stat.Comm),
@@ -105,22 +142,28 @@ func noSuchProcess(pid int) error {
 
 // readMaps reads the mappings anew. The error is fs.ErrNotExist when the
 // process is gone or is another one by now.
-func (t *target) readMaps() error {
+func (t *target) readMaps(o *objects) error {
 	ms, err := process.ReadMaps(t.id.PID)
 	if err != nil {
 		return err
 	}
-	if !t.id.Running() {
+	if stat, err := process.ReadStat(t.id.PID); err != nil || !t.is(&stat) || stat.Exited() {
 		return fs.ErrNotExist
 	}
-	t.space.Replace(ms)
+	t.space.Replace(ms, func(m *process.Mapping, old *process.SpaceMapping[known]) known {
+		now := known{profile.NoMapping, o.of(t, m)}
+		if old != nil && old.Of.object == now.object {
+			return old.Of
+		}
+		return now
+	})
 	t.told = false
 	return nil
 }
 
 // mapping finds the mapping that a lies in, reading the mappings again (once a
 // drain) if it is in none of the known ones.
-func (t *target) mapping(a profile.Addr) *process.SpaceMapping {
+func (t *target) mapping(a profile.Addr, o *objects) *process.SpaceMapping[known] {
 	if m := t.space.Lookup(a); m != nil {
 		return m
 	}
@@ -133,7 +176,7 @@ func (t *target) mapping(a profile.Addr) *process.SpaceMapping {
 		return nil
 	}
 	t.reread = true
-	if t.readMaps() != nil {
+	if t.readMaps(o) != nil {
 		return nil
 	}
 	return t.space.Lookup(a)
@@ -141,18 +184,30 @@ func (t *target) mapping(a profile.Addr) *process.SpaceMapping {
 
 // executed notes that the process runs another program now.
 func (t *target) executed() {
-	t.before = t.space
-	t.space = &process.AddressSpace{}
+	t.before, t.drainedSince = t.space, 0
+	t.space = &addressSpace{}
 	t.reread, t.told = false, false
+	t.files.Close()
+	t.files = process.OpenFiles(t.id.PID) // it may have another root by now
 	if command, err := process.Executable(t.id.PID); err == nil {
 		t.command = command
 	}
 }
 
+// is says whether that is still the same process. A child that was born
+// meanwhile gets its start time when it is first looked at: while it is a
+// target, its PID is not another's without a notice of that.
+func (t *target) is(stat *process.Stat) bool {
+	if t.id.Start == 0 {
+		t.id = stat.ID
+	}
+	return stat.ID == t.id
+}
+
 // look finds out whether the process still runs, and its CPU time.
 func (t *target) look() process.Stat {
 	stat, err := process.ReadStat(t.id.PID)
-	if err != nil || stat.ID != t.id {
+	if err != nil || !t.is(&stat) {
 		t.running = false
 		return stat
 	}

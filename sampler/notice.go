@@ -24,7 +24,8 @@ type NoticeKind uint8
 const (
 	NoticeForked   NoticeKind = iota + 1 // PID was born to Parent
 	NoticeExecuted                       // PID runs another program: its mappings are gone
-	NoticeExited                         // the main thread of PID, or all of it, ended
+	NoticeExited                         // a thread of PID ended
+	NoticeThread                         // PID has a thread more
 	NoticeMapped                         // PID mapped Mapping, executable
 	NoticeMissed                         // notices were lost; look again at everything
 )
@@ -118,11 +119,25 @@ func (n *Notices) Stop() {
 	unix.Write(n.wake, one[:]) //nolint:errcheck // a full eventfd wakes as well
 }
 
+// maxPasses is far more than are needed: records come slower than they are read.
+const maxPasses = 64
+
 // Read passes on what was noticed since the last call, in the order of events.
+//
+// What caused a notice was in some ring before it: a fork on one CPU before the
+// exec of the child on another. So when a pass over the rings found something,
+// the causes that a ring got after its turn are found by the next pass, and
+// when a pass finds nothing more, nothing is missing.
 func (n *Notices) Read(each func(Notice)) {
 	var all []Notice
-	for _, r := range n.rings {
-		all = r.read(all)
+	for range maxPasses {
+		before := len(all)
+		for _, r := range n.rings {
+			all = r.read(all)
+		}
+		if len(all) == before {
+			break
+		}
 	}
 	slices.SortStableFunc(all, func(a, b Notice) int { return cmp.Compare(a.time, b.time) })
 	for _, notice := range all {
@@ -234,10 +249,11 @@ func parseRecord(b []byte) (Notice, bool) {
 		n = Notice{Kind: NoticeMissed, time: n.time}
 	case unix.PERF_RECORD_FORK: // pid, ppid, tid, ptid: threads have the parent's pid
 		n.Kind, n.Parent = NoticeForked, int(u32(12))
-		return n, n.PID != n.Parent
+		if n.PID == n.Parent {
+			n.Kind = NoticeThread
+		}
 	case unix.PERF_RECORD_EXIT:
 		n.Kind = NoticeExited
-		return n, n.PID == int(u32(16))
 	case unix.PERF_RECORD_COMM:
 		n.Kind = NoticeExecuted
 		return n, misc&miscCommExec != 0

@@ -55,6 +55,7 @@ type Sampler struct {
 	mu      sync.Mutex     // guards what follows
 	targets map[int]uint32 // their spaces
 	tables  *tables
+	spaces  *spaces
 }
 
 // objects is what the first samples need. It is small, so it loads at once.
@@ -73,14 +74,6 @@ type objects struct {
 	Spaces        *ebpf.Map     `ebpf:"spaces"`
 	TaskStack     *ebpf.Map     `ebpf:"task_stack"`
 	Programs      *ebpf.Map     `ebpf:"programs"`
-}
-
-// walkObjects is what walking by tables needs besides.
-type walkObjects struct {
-	Walk   *ebpf.Program `ebpf:"walk"`
-	Rows   *ebpf.Map     `ebpf:"rows"`
-	Pages  *ebpf.Map     `ebpf:"pages"`
-	Caches *ebpf.Map     `ebpf:"caches"`
 }
 
 // Open loads the program and its maps. Sampling begins with Start.
@@ -135,8 +128,8 @@ func (s *Sampler) RemoveTarget(pid int) error {
 	if err != nil && !isNotExist(err) {
 		return fmt.Errorf("remove process %d from the sampled ones: %w", pid, err)
 	}
-	if s.tables != nil {
-		s.tables.release(s.targets[pid])
+	if s.spaces != nil {
+		s.spaces.release(s.targets[pid])
 	}
 	delete(s.targets, pid)
 	return s.setFilter()
@@ -214,10 +207,11 @@ func (s *Sampler) closeEvents() {
 // Close gives back everything in the kernel.
 func (s *Sampler) Close() error {
 	s.closeEvents()
-	o, w := &s.objs, &s.walk
-	var errs []error
+	o := &s.objs
+	errs := []error{s.walk.Close()}
 	m := &s.stackMaps
-	for _, c := range []io.Closer{m.StackIds0, m.StackIds1, m.OverflowIds0, m.OverflowIds1, w.Walk, w.Rows, w.Pages, w.Caches, o.Sample, o.CurrentConfig, o.Filter, o.Targets, o.Cpus, o.Walks,
+	for _, c := range []io.Closer{m.StackIds0, m.StackIds1, m.OverflowIds0, m.OverflowIds1,
+		o.Sample, o.CurrentConfig, o.Filter, o.Targets, o.Cpus, o.Walks,
 		o.Counts0, o.Counts1, o.Stacks0, o.Stacks1, o.Regions, o.Spaces, o.TaskStack, o.Programs} {
 		errs = append(errs, c.Close()) // to close nil is no error
 	}

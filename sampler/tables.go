@@ -3,10 +3,8 @@
 package sampler
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 
 	"github.com/cilium/ebpf"
@@ -16,92 +14,18 @@ import (
 	"github.com/carverauto/serviceradar-profiler/unwind"
 )
 
-// ErrNoRoom says that the kernel's maps for unwind tables are full. Code
-// without a table is walked by frame pointer.
-var ErrNoRoom = errors.New("no room for more unwind tables")
-
 const (
-	chunkRows     = 512  // CHUNK_ROWS of abi.h
-	pageSize      = 1024 // 1 << PAGE_SHIFT
-	blockPages    = 1024 // PAGES_IN_BLOCK
-	spaceMappings = 512  // SPACE_MAPPINGS
-	maxPageRows   = 511  // what the page index has bits for
+	chunkRows   = 512  // CHUNK_ROWS of abi.h
+	pageSize    = 1024 // 1 << PAGE_SHIFT
+	blockPages  = 1024 // PAGES_IN_BLOCK
+	maxPageRows = 511  // what the page index has bits for
+	maxChunks   = 1 << 14
 )
 
 // TableID is a table in the kernel.
 type TableID struct {
 	page, pages uint32
 	base        profile.ObjAddr
-}
-
-// OpenTables loads the walk by unwind tables, with room for so many rows and
-// bytes of code, and lets it take over from the kernel's walk. Of mappings it
-// knows nothing yet, so at first it goes by frame pointer. It may be called
-// while sampling goes on.
-//
-// Where the kernel lets no program read memory, the error is
-// errors.ErrUnsupported.
-func (s *Sampler) OpenTables(rows, code int) error {
-	if s.program.locked {
-		return fmt.Errorf("walk by unwind tables in a kernel locked down for confidentiality: %w", errors.ErrUnsupported)
-	}
-	spec, err := s.spec(s.program)
-	if err != nil {
-		return err
-	}
-	// A chunk keeps a free end where the next page's rows do not fit.
-	spec.Maps[bpf.SampleMapRows].MaxEntries = uint32(min(1<<14, rows/(chunkRows-64)+2))
-	spec.Maps[bpf.SampleMapPages].MaxEntries = uint32(code/pageSize/blockPages + 2)
-	o := &s.objs
-	shared := map[string]*ebpf.Map{
-		bpf.SampleMapCpus: o.Cpus, bpf.SampleMapWalks: o.Walks, bpf.SampleMapRegions: o.Regions,
-		bpf.SampleMapCounts0: o.Counts0, bpf.SampleMapCounts1: o.Counts1,
-		bpf.SampleMapStacks0: o.Stacks0, bpf.SampleMapStacks1: o.Stacks1,
-		bpf.SampleMapSpaces: o.Spaces, bpf.SampleMapPrograms: o.Programs,
-	}
-	var w walkObjects
-	if err := spec.LoadAndAssign(&w, &ebpf.CollectionOptions{MapReplacements: shared}); err != nil {
-		return loadError(err, nil)
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.walk = w
-	s.tables = &tables{rows: w.Rows, pages: w.Pages, spaces: o.Spaces}
-	for i := range uint32(2 * s.options.Targets) {
-		s.tables.free = append(s.tables.free, i+1)
-	}
-	if err := o.Programs.Put(uint32(0), uint32(w.Walk.FD())); err != nil {
-		return fmt.Errorf("let the walk take over: %w", err)
-	}
-	return nil
-}
-
-// AddTable puts the unwind table of an object's segment into the kernel, for
-// the mappings of any target. The error is ErrNoRoom when the maps are full.
-// OpenTables must have succeeded.
-func (s *Sampler) AddTable(t *unwind.Table) (TableID, error) { return s.tables.add(t) }
-
-// SetMappings tells the kernel what a target has mapped. The error is
-// ErrNoRoom when there are more targets than can be described at once.
-// OpenTables must have succeeded.
-func (s *Sampler) SetMappings(pid int, ms []Mapping) error {
-	space, err := s.tables.describe(ms)
-	if err != nil {
-		return err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	old, ok := s.targets[pid]
-	if !ok {
-		s.tables.release(space)
-		return nil // removed meanwhile
-	}
-	if err := s.objs.Targets.Put(uint32(pid), space); err != nil {
-		return fmt.Errorf("describe the mappings of process %d: %w", pid, err)
-	}
-	s.targets[pid] = space
-	s.tables.release(old)
-	return nil
 }
 
 // tables feeds unwind tables to the kernel.
@@ -112,10 +36,9 @@ func (s *Sampler) SetMappings(pid int, ms []Mapping) error {
 // dividing and the row by a search of at most nine steps. Chunks are 4 KiB
 // elements of an array: filling one is one system call for 512 rows.
 type tables struct {
-	mu     sync.Mutex
-	rows   *ebpf.Map
-	pages  *ebpf.Map
-	spaces *ebpf.Map
+	mu    sync.Mutex
+	rows  *ebpf.Map
+	pages *ebpf.Map
 
 	chunks, blocks uint32 // used; the last of each may have room
 	chunk          bpf.SampleChunk
@@ -123,21 +46,46 @@ type tables struct {
 	block          bpf.SampleBlock
 	inBlock        int
 	page           []unwind.Row // scratch
-	generation     uint64
-	free           []uint32 // spaces not in use
 }
 
-// add puts a table into the kernel.
+// need is how many chunks and blocks there must be for another table.
+func (t *tables) need(u *unwind.Table) (chunks, blocks uint32) {
+	chunks, inChunk := t.chunks, t.inChunk
+	t.each(u, func(rows []unwind.Row) error {
+		if inChunk+len(rows) > chunkRows {
+			chunks, inChunk = chunks+1, 0
+		}
+		inChunk += len(rows)
+		return nil
+	})
+	return chunks + 1, (t.blocks*blockPages+uint32(t.inBlock)+pagesOf(u))/blockPages + 1
+}
+
+func pagesOf(u *unwind.Table) uint32 {
+	return uint32((uint64(u.Limit-u.Base) + pageSize - 1) / pageSize)
+}
+
+// add puts a table into the kernel, where there is room for it.
 func (t *tables) add(u *unwind.Table) (TableID, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	size := uint64(u.Limit - u.Base)
-	id := TableID{base: u.Base, page: t.blocks*blockPages + uint32(t.inBlock), pages: uint32((size + pageSize - 1) / pageSize)}
-	if uint64(id.page)+uint64(id.pages) > uint64(t.pages.MaxEntries())*blockPages {
-		return TableID{}, ErrNoRoom
+	id := TableID{base: u.Base, page: t.blocks*blockPages + uint32(t.inBlock), pages: pagesOf(u)}
+	err := t.each(u, func(rows []unwind.Row) error {
+		where, err := t.place(rows)
+		if err != nil {
+			return err
+		}
+		return t.index(where)
+	})
+	if err != nil {
+		return TableID{}, err
 	}
+	return id, t.flush()
+}
+
+// each calls place with the rows of each page, the one that is in force at its
+// start first.
+func (t *tables) each(u *unwind.Table, place func(rows []unwind.Row) error) error {
 	row := 0
-	for p := range id.pages {
+	for p := range pagesOf(u) {
 		start := p * pageSize
 		for row < len(u.Rows) && u.Rows[row].Addr <= start {
 			row++
@@ -152,16 +100,12 @@ func (t *tables) add(u *unwind.Table) (TableID, error) {
 			t.page = t.page[:maxPageRows]
 			t.page[maxPageRows-1].Rule = unwind.Rule(unwind.OpInvalid)
 		}
-		where, err := t.place(t.page)
-		if err != nil {
-			return TableID{}, err
-		}
-		if err := t.index(where); err != nil {
-			return TableID{}, err
+		if err := place(t.page); err != nil {
+			return err
 		}
 		row = end
 	}
-	return id, t.flush()
+	return nil
 }
 
 // inForce is the row that holds at start, which is before row.
@@ -182,9 +126,6 @@ func (t *tables) place(rows []unwind.Row) (uint32, error) {
 		t.chunks++
 		t.inChunk = 0
 		clear(t.chunk.Rows[:])
-	}
-	if t.chunks >= t.rows.MaxEntries() {
-		return 0, ErrNoRoom
 	}
 	where := t.chunks<<18 | uint32(t.inChunk)<<9 | uint32(len(rows))
 	for i, r := range rows {
@@ -211,7 +152,7 @@ func (t *tables) index(where uint32) error {
 func (t *tables) flush() error { return errors.Join(t.flushChunk(), t.flushBlock()) }
 
 func (t *tables) flushChunk() error {
-	if t.inChunk == 0 || t.chunks >= t.rows.MaxEntries() {
+	if t.inChunk == 0 {
 		return nil
 	}
 	if err := t.rows.Put(t.chunks, &t.chunk); err != nil {
@@ -221,7 +162,7 @@ func (t *tables) flushChunk() error {
 }
 
 func (t *tables) flushBlock() error {
-	if t.inBlock == 0 || t.blocks >= t.pages.MaxEntries() {
+	if t.inBlock == 0 {
 		return nil
 	}
 	if err := t.pages.Put(t.blocks, &t.block); err != nil {
@@ -230,52 +171,31 @@ func (t *tables) flushBlock() error {
 	return nil
 }
 
-// Mapping is an executable mapping of a target. Without a table it is walked
-// by frame pointer.
-type Mapping struct {
-	Start, Limit profile.Addr
-	Bias         profile.Addr // Addr − ObjAddr
-	Table        *TableID     // nil: none
-}
-
-// describe writes the mappings of a target to a space that is not in use and
-// returns it. The caller lets the target point to it, and only then gives back
-// the old one: so the kernel never sees a space that is being written.
-func (t *tables) describe(ms []Mapping) (uint32, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if len(t.free) == 0 {
-		return 0, ErrNoRoom
-	}
-	space := t.free[len(t.free)-1]
-	t.free = t.free[:len(t.free)-1]
-	t.generation++
-	v := bpf.SampleSpace{Generation: t.generation}
-	// The kernel side compares signed; in the upper half is only [vsyscall].
-	ms = slices.DeleteFunc(ms, func(m Mapping) bool { return m.Limit > 1<<63 })
-	slices.SortFunc(ms, func(a, b Mapping) int { return cmp.Compare(a.Start, b.Start) })
-	for i, m := range ms[:min(len(ms), spaceMappings)] {
-		to := &v.Mappings[i]
-		to.Start, to.Limit = uint64(m.Start), uint64(m.Limit)
-		if m.Table != nil {
-			to.Bias = uint64(m.Bias) + uint64(m.Table.base)
-			to.Page, to.Pages = m.Table.page, m.Table.pages
+// copyTo copies everything into bigger maps, to the same places.
+func (t *tables) copyTo(rows, pages *ebpf.Map) error {
+	var chunk bpf.SampleChunk
+	for i := range t.chunks + 1 {
+		if err := copyElement(t.rows, rows, i, &chunk); err != nil {
+			return fmt.Errorf("copy unwind rows: %w", err)
 		}
-		v.Count++
 	}
-	if err := t.spaces.Put(space, &v); err != nil {
-		t.free = append(t.free, space)
-		return 0, fmt.Errorf("describe mappings to the kernel: %w", err)
+	var block bpf.SampleBlock
+	for i := range t.blocks + 1 {
+		if err := copyElement(t.pages, pages, i, &block); err != nil {
+			return fmt.Errorf("copy unwind pages: %w", err)
+		}
 	}
-	return space, nil
+	return nil
 }
 
-// release gives a space back. Space 0 is never in use: it stays empty.
-func (t *tables) release(space uint32) {
-	if space == 0 {
-		return
+// copyElement copies an element of an array, if there is one: the next to be
+// filled may be beyond the end.
+func copyElement(from, to *ebpf.Map, i uint32, v any) error {
+	if i >= from.MaxEntries() {
+		return nil
 	}
-	t.mu.Lock()
-	t.free = append(t.free, space)
-	t.mu.Unlock()
+	if err := from.Lookup(i, v); err != nil {
+		return err
+	}
+	return to.Put(i, v)
 }

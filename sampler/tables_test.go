@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sampler
+
+import (
+	"errors"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"sort"
+	"testing"
+
+	"github.com/carverauto/serviceradar-profiler/bpf"
+	"github.com/carverauto/serviceradar-profiler/profile"
+	"github.com/carverauto/serviceradar-profiler/unwind"
+)
+
+// open opens a sampler with the least room for tables.
+func open(t *testing.T, targets int) *Sampler {
+	t.Helper()
+	s, err := Open(Options{Frequency: 99, Targets: targets})
+	if errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0 {
+		t.Skip("needs root: ", err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := s.OpenTables(0, 0); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// ruleInKernel finds a rule in the maps as the kernel side does (find_rule in
+// bpf/unwind.h).
+func ruleInKernel(t *testing.T, s *Sampler, id TableID, a profile.ObjAddr) unwind.Rule {
+	t.Helper()
+	rel := uint32(a - id.base)
+	if rel/pageSize >= id.pages {
+		return unwind.Rule(unwind.OpNone)
+	}
+	page := id.page + rel/pageSize
+	var b bpf.SampleBlock
+	if err := s.walk.Pages.Lookup(page/blockPages, &b); err != nil {
+		t.Fatal(err)
+	}
+	where := b.Page[page%blockPages]
+	var c bpf.SampleChunk
+	if err := s.walk.Rows.Lookup(where>>18, &c); err != nil {
+		t.Fatal(err)
+	}
+	rows := c.Rows[where>>9&511:][:where&511]
+	i := sort.Search(len(rows), func(i int) bool { return rows[i].Addr > rel })
+	return unwind.Rule(rows[max(i, 1)-1].Rule)
+}
+
+// Tables far beyond what the walk was loaded with find room, and those from
+// before are where they were.
+func TestTablesGrow(t *testing.T) {
+	s := open(t, 1)
+	rnd := rand.New(rand.NewPCG(1, 2))
+	var tables []unwind.Table
+	var ids []TableID
+	for n := range 6 {
+		u := unwind.Table{Base: profile.ObjAddr(0x1000 * n)}
+		at := uint32(0)
+		for i := range 20_000 * (n + 1) {
+			u.Rows = append(u.Rows, unwind.Row{Addr: at, Rule: unwind.Rule(i%5000+1)<<12 | unwind.Rule(unwind.OpSP)})
+			at += 1 + rnd.Uint32N(60)
+		}
+		u.Limit = u.Base + profile.ObjAddr(at)
+		id, err := s.AddTable(&u)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tables, ids = append(tables, u), append(ids, id)
+	}
+	for i := range tables {
+		u := &tables[i]
+		for range 300 {
+			a := u.Base + profile.ObjAddr(rnd.Uint64N(uint64(u.Limit-u.Base)))
+			if got, want := ruleInKernel(t, s, ids[i], a), u.Rule(a); got != want {
+				t.Fatalf("table %d at %v: %v in the kernel, want %v", i, a, got, want)
+			}
+		}
+	}
+}
+
+// More than the page index can name is refused; what is there stays.
+func TestTablesFull(t *testing.T) {
+	s := open(t, 1)
+	small := unwind.Table{Limit: 64, Rows: []unwind.Row{{Rule: unwind.Rule(unwind.OpRoot)}}}
+	id, err := s.AddTable(&small)
+	if err != nil {
+		t.Fatal(err)
+	}
+	huge := unwind.Table{Limit: 1 << 30}
+	for i := range uint32(maxChunks * chunkRows) {
+		huge.Rows = append(huge.Rows, unwind.Row{Addr: i * 4, Rule: unwind.Rule(i & 1)})
+	}
+	if _, err := s.AddTable(&huge); !errors.Is(err, ErrNoRoom) {
+		t.Fatalf("got %v, want ErrNoRoom", err)
+	}
+	if got := ruleInKernel(t, s, id, 32); got != unwind.Rule(unwind.OpRoot) {
+		t.Errorf("got %v", got)
+	}
+}
+
+// Children share their parent's description until they have another; none is
+// ever lost, however many come and go.
+func TestSpacesAreShared(t *testing.T) {
+	s := open(t, 4)
+	all := len(s.spaces.free)
+	const parent = 1 << 23 // no such processes
+	if err := s.AddTarget(parent); err != nil {
+		t.Fatal(err)
+	}
+	ms := func() []Mapping { return []Mapping{{Start: 0x1000, Limit: 0x2000}} }
+	if err := s.SetMappings(parent, ms()); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 1000 {
+		pid := parent + 1 + i
+		if err := s.AddChild(pid, parent); err != nil {
+			t.Fatal(err)
+		}
+		if s.targets[pid] != s.targets[parent] {
+			t.Fatal("a child has not its parent's mappings")
+		}
+		if i%2 == 0 {
+			if err := s.SetMappings(pid, ms()); err != nil {
+				t.Fatal(err)
+			}
+			if s.targets[pid] == s.targets[parent] {
+				t.Fatal("a child that maps something else changes its parent's mappings")
+			}
+		}
+		if i%3 == 0 {
+			if err := s.SetMappings(parent, ms()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := s.RemoveTarget(pid); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := len(s.spaces.free); got != all-1 {
+		t.Errorf("%d spaces are free, want %d", got, all-1)
+	}
+	for i := range all {
+		err := s.AddChild(parent+1+i, parent)
+		if err == nil {
+			err = s.SetMappings(parent+1+i, ms())
+		}
+		if want := i == all-1; errors.Is(err, ErrNoRoom) != want {
+			t.Errorf("child %d of %d that differ: %v", i, all, err)
+		}
+	}
+	if err := s.RemoveTarget(parent); err != nil {
+		t.Fatal(err)
+	}
+}
