@@ -78,6 +78,11 @@ func (b *builder) add(e *cie, start, size uint64, instructions []byte, src *sour
 	if s == nil || size == 0 {
 		return
 	}
+	if e.signal {
+		// It ends in the system call that restores the interrupted registers
+		// and never comes back. Within that call PC is the address behind.
+		size++
+	}
 	size = min(size, s.size-rel)
 	sp := span{key: uint64(s.index)<<32 | rel, limit: uint32(rel + size), first: uint32(len(b.rows))}
 	if e.bad != 0 {

@@ -243,6 +243,7 @@ func differences(t *testing.T, o *object.File, fdes []readelfFDE) (rows int, dif
 			case want == "?" && (got.Op() >= OpPLT || got.bp() == bpFromBP):
 			case want == "?" && got.Op() == OpSP && o.Section(".plt") != nil && o.Section(".plt").Contains(profile.ObjAddr(a)):
 			case d != nil && d.signal && got.Op() == OpSignal:
+			case d == nil && got.Op() == OpSignal && truth.signalBefore(a):
 			case d == nil && got.Op() == OpRoot && profile.ObjAddr(a) >= o.Entry() && profile.ObjAddr(a) < o.Entry()+entrySize:
 			case got.Op() == OpRoot && l != nil && l.ra == "u": // arm64: the same word for LR
 			case got.Op() == OpInvalid:
@@ -253,6 +254,12 @@ func differences(t *testing.T, o *object.File, fdes []readelfFDE) (rows int, dif
 		}
 	}
 	return stats.Rows, diffs, invalid
+}
+
+// signalBefore says that an address is the one behind a signal's return code.
+func (t truth) signalBefore(a uint64) bool {
+	d, _ := t.at(a - 1)
+	return d != nil && d.signal
 }
 
 // undescribed says that our rule for an address comes from somewhere else.

@@ -147,10 +147,16 @@ func TestSpreadStubs(t *testing.T) {
 	}
 }
 
+// The address behind the return code is that of its system call, unless another
+// function begins there.
 func TestSignal(t *testing.T) {
 	s := section{addr: frameAddr}
 	s.fde(s.cie("zRS", zR, nil), textAddr, 0x10, bytecode{}.expression(opDefCFAExpression, -1, bytecode{}.u8(exprBreg0+rsp).sleb(160).u8(exprDeref)...))
-	if got, _ := text(t, ehFrame(&s)); got != "0: signal\n10: none" {
+	if got, _ := text(t, ehFrame(&s)); got != "0: signal\n11: none" {
+		t.Error(got)
+	}
+	s.fde(s.cie("zR", zR, nil), textAddr+0x10, 0x10, nil)
+	if got, _ := text(t, ehFrame(&s)); got != "0: signal\n10: CFA=SP+8\n20: none" {
 		t.Error(got)
 	}
 }
