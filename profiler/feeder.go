@@ -207,10 +207,13 @@ func describeMapping(m *process.Mapping, o *opened) sampler.Mapping {
 	if o == nil || len(o.fed) == 0 {
 		return out
 	}
-	obj, ok := o.object.ObjAddr(&m.Mapping, m.Start)
+	// Not the ObjAddr of its start, which may be the segment before's: linkers
+	// other than GNU's (lld, so Rust's) give each segment a bias of its own.
+	bias, ok := o.object.Bias(&m.Mapping)
 	if !ok {
 		return out
 	}
+	obj := profile.ObjAddr(uint64(m.Start) - bias)
 	for i := range o.fed {
 		t := &o.fed[i]
 		// A mapping begins on a page boundary, maybe before its segment.
