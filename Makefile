@@ -2,6 +2,7 @@
 #
 # make build     the programs, in bin/ (needs Go alone)
 # make test      everything: installs what it needs from Debian, then all tests
+# make vmtest    only what boots other kernels in QEMU; part of make test
 # make demo      records a demo program for 3 s and shows where its time went
 # make bench     the figures of docs/benchmarks.md, beside perf and bpftrace
 # make generate  BPF objects and bindings again (needs Debian's clang-14)
@@ -14,7 +15,7 @@ STATICCHECK = $(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # Tests that lack a program fail instead of skipping: deps has installed it.
 export SRPROF_REQUIRE_ALL ?= 1
 
-.PHONY: build test unit otel deps demo generate generated lint bench clean
+.PHONY: build test unit vmtest otel deps demo generate generated lint bench clean
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/ ./cmd/...
@@ -28,13 +29,16 @@ unit:
 otel:
 	cd test/otel && $(GO) vet ./... && $(GO) test -count=1 -timeout 30m ./...
 
+vmtest: deps
+	$(GO) test -count=1 -v -timeout 30m ./test/vm
+
 deps:
 	bash test/deps.sh
 
 lint:
 	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$unformatted" ]; then echo "gofmt would change: $$unformatted"; exit 1; fi
 	$(GO) vet ./...
-	GOARCH=arm64 $(GO) vet ./bpf ./sampler ./process ./profiler ./cmd/...
+	GOARCH=arm64 $(GO) vet ./bpf ./sampler ./process ./profiler ./cmd/... ./test/vm/init
 	$(STATICCHECK) ./...
 
 generate:

@@ -22,7 +22,7 @@ func loadError(err, memlock error) error {
 	case errors.Is(err, unix.ENOSYS):
 		return session.Unsupported("no_bpf", "this kernel has no BPF",
 			"it needs Linux 5.3 or newer, built with CONFIG_BPF_SYSCALL and CONFIG_BPF_EVENTS", err)
-	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES):
+	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES) && !errors.As(err, &verifier): // the verifier says EACCES too
 		return bpfNotPermitted(err, memlock)
 	case errors.As(err, &verifier), errors.Is(err, ebpf.ErrNotSupported), errors.Is(err, unix.EINVAL):
 		return session.Unsupported("bpf_refused", "this kernel does not accept the sampling program",

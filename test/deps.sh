@@ -9,6 +9,8 @@ packages=(
 	clang-14 llvm-14                       # the BPF objects
 	libc6-arm64-cross libstdc++6-arm64-cross # unwind tables of another architecture
 	musl-tools                             # programs of the zoo with another C library
+	qemu-system-x86 qemu-system-arm        # other kernels
+	gcc-aarch64-linux-gnu libc6-dev-arm64-cross
 	linux-perf bpftrace bpftool            # what we are compared with
 	redis-server redis-tools openssl       # real programs to profile
 	chromium nodejs npm                    # drawings in a real browser
