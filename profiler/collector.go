@@ -48,6 +48,7 @@ type collector struct {
 	mu      sync.Mutex // guards targets and what they hold, objects and builder: notices come from their own goroutine
 	targets map[int]*target
 	over    []*target // those whose exit was just heard of
+	late    bool      // notices are heard in the middle of a drain
 }
 
 func newCollector(spec session.Spec, tables *unwind.Cache) (*collector, error) {
@@ -169,11 +170,24 @@ func (c *collector) isRunning(t *target) bool {
 }
 
 // drain takes in what was counted so far.
-func (c *collector) drain() error {
+func (c *collector) drain() error { return c.drainWith(c.hearLate) }
+
+// drainWith calls before when the samples are there, and then adds them.
+func (c *collector) drainWith(before func()) error {
 	c.draining.Lock()
 	defer c.draining.Unlock()
-	if c.failed == nil {
-		c.failed = c.sampler.Drain(c.add)
+	if c.failed != nil {
+		return c.failed
+	}
+	c.failed = c.sampler.Drain(func(n sampler.Count) {
+		before()
+		before = func() {}
+		c.add(n)
+	})
+	for _, t := range c.all() {
+		c.mu.Lock()
+		t.doubted = nil
+		c.mu.Unlock()
 	}
 	return c.failed
 }
@@ -236,8 +250,9 @@ func (c *collector) started(s *sampler.Sampler) {
 }
 
 // stopped does so at the moment when sampling ended. Notices are over then.
-func (c *collector) stopped() {
+func (c *collector) stopped() error {
 	c.meta.DurationNs = int64(time.Since(c.meta.Start))
+	err := c.drain() // while there are notices
 	c.stopListening()
 	if c.feeder.warning != "" {
 		c.meta.Warn(c.feeder.warning)
@@ -248,6 +263,7 @@ func (c *collector) stopped() {
 		}
 		c.meta.CPUTimeNs += int64(max(0, t.cpu-t.cpuFrom))
 	}
+	return err
 }
 
 // account takes over what the sampler counted.

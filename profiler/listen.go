@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"time"
 
 	"github.com/carverauto/serviceradar-profiler/process"
 	"github.com/carverauto/serviceradar-profiler/profile"
@@ -47,6 +48,7 @@ func (c *collector) hear(n sampler.Notice) {
 		c.hearFork(n)
 		return
 	case sampler.NoticeMissed:
+		c.catchUp()
 		for _, t := range c.targets {
 			t.reread = false
 			_ = t.readMaps(&c.objects) // a process that is gone keeps what is known of it
@@ -62,7 +64,7 @@ func (c *collector) hear(n sampler.Notice) {
 	case sampler.NoticeExecuted:
 		t.executed()
 	case sampler.NoticeMapped:
-		c.hearMapped(t, &n.Mapping)
+		c.hearMapped(t, &n.Mapping, n.Time)
 	case sampler.NoticeThread:
 		if t.threads > 0 {
 			t.threads++
@@ -112,13 +114,22 @@ func (c *collector) hearFork(n sampler.Notice) {
 	}
 }
 
+// mappedToRun is about how long it takes from mapping a library to running it:
+// the dynamic linker has its data to map and relocations to do. Whoever hears
+// of a mapping later than that does not know of the samples since the last
+// drain whether they are from before or after it.
+const mappedToRun = 200 * time.Microsecond
+
 // hearMapped notes that a target has other code mapped now.
-func (c *collector) hearMapped(t *target, m *process.Mapping) {
+func (c *collector) hearMapped(t *target, m *process.Mapping, at time.Duration) {
 	o := c.objects.of(t, m)
 	if old := t.space.Lookup(m.Start); old != nil && old.Mapping == *m && old.Of.object == o {
 		return // its protection was changed and changed back, as JIT compilers do
 	}
 	if t.ambiguous(m, o) {
+		if monotonic()-at > mappedToRun {
+			t.doubted = append(t.doubted, *m)
+		}
 		c.catchUp()
 	}
 	t.space.Insert(*m, known{profile.NoMapping, o})
@@ -127,11 +138,30 @@ func (c *collector) hearMapped(t *target, m *process.Mapping) {
 
 // catchUp drains in the middle of notices, because samples from before the next
 // one mean something else than those after it. c.mu is held, but not while it
-// drains.
+// drains. In the middle of a drain there is nothing to be done: what the notice
+// puts in doubt stays so until the end of it.
 func (c *collector) catchUp() {
+	if c.late {
+		return
+	}
 	c.mu.Unlock()
 	defer c.mu.Lock()
-	_ = c.drain() // an error shows at the next drain
+	_ = c.drainWith(func() {}) // an error shows at the next drain
+}
+
+// hearLate takes in what nobody has heard of yet. It is called when a drain has
+// its samples and before it looks at them: whatever was mapped when one of them
+// was taken is known then, or in doubt.
+func (c *collector) hearLate() {
+	if c.notices == nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.late = true
+	c.notices.Read(c.hear)
+	c.late = false
+	c.heardAll()
 }
 
 // hearExit notes that a thread of a target ended.

@@ -25,6 +25,9 @@ type Recorder struct {
 // in memory from session to session.
 func NewRecorder(tables int64) *Recorder { return &Recorder{unwind.NewCache(tables)} }
 
+// Tables tells what is kept of unwind tables.
+func (r *Recorder) Tables() unwind.CacheStats { return r.tables.Stats() }
+
 // Record is a session by itself, see [Recorder.Record].
 func Record(ctx context.Context, spec session.Spec, progress func(session.Progress)) (*profile.Profile, error) {
 	return new(Recorder).Record(ctx, spec, progress)
@@ -72,7 +75,9 @@ func (r *Recorder) Record(ctx context.Context, spec session.Spec, progress func(
 	if err := s.Stop(); err != nil {
 		return nil, err
 	}
-	c.stopped()
+	if err := c.stopped(); err != nil {
+		return nil, err
+	}
 	totals, err := s.Finish(c.add)
 	if err != nil {
 		return nil, err

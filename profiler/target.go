@@ -23,7 +23,8 @@ type target struct {
 	// before is the address space before the last exec: samples drained after
 	// the exec may be from before it.
 	before       *addressSpace
-	drainedSince int // drains since that exec
+	drainedSince int               // drains since that exec
+	doubted      []process.Mapping // where the samples of this drain may be of either of two objects
 	files        *process.Files
 	threads      int  // of a child that was born meanwhile; 0: not known
 	reread       bool // the mappings were read again since the last drain
@@ -54,6 +55,16 @@ func (t *target) ambiguous(m *process.Mapping, o *opened) bool {
 			if old.Start < m.Limit && m.Start < old.Limit && old.Of.object != o {
 				return true
 			}
+		}
+	}
+	return false
+}
+
+// overlaps says whether anything known lies in m.
+func (t *target) overlaps(m *process.Mapping) bool {
+	for old := range t.space.All() {
+		if old.Start < m.Limit && m.Start < old.Limit {
+			return true
 		}
 	}
 	return false
@@ -140,15 +151,24 @@ func noSuchProcess(pid int) error {
 		Problem: fmt.Sprintf("there is no process %d", pid), Remedy: "it may have exited; ps -e lists the running ones"}
 }
 
-// readMaps reads the mappings anew. The error is fs.ErrNotExist when the
-// process is gone or is another one by now.
-func (t *target) readMaps(o *objects) error {
+// currentMaps reads the mappings. The error is fs.ErrNotExist when the process
+// is gone or is another one by now.
+func (t *target) currentMaps() ([]process.Mapping, error) {
 	ms, err := process.ReadMaps(t.id.PID)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if stat, err := process.ReadStat(t.id.PID); err != nil || !t.is(&stat) || stat.Exited() {
-		return fs.ErrNotExist
+		return nil, fs.ErrNotExist
+	}
+	return ms, nil
+}
+
+// readMaps takes over the mappings as they are.
+func (t *target) readMaps(o *objects) error {
+	ms, err := t.currentMaps()
+	if err != nil {
+		return err
 	}
 	t.space.Replace(ms, func(m *process.Mapping, old *process.SpaceMapping[known]) known {
 		now := known{profile.NoMapping, o.of(t, m)}
@@ -164,6 +184,9 @@ func (t *target) readMaps(o *objects) error {
 // mapping finds the mapping that a lies in, reading the mappings again (once a
 // drain) if it is in none of the known ones.
 func (t *target) mapping(a profile.Addr, o *objects) *process.SpaceMapping[known] {
+	if slices.ContainsFunc(t.doubted, func(m process.Mapping) bool { return m.Contains(a) }) {
+		return nil
+	}
 	if m := t.space.Lookup(a); m != nil {
 		return m
 	}
@@ -176,8 +199,17 @@ func (t *target) mapping(a profile.Addr, o *objects) *process.SpaceMapping[known
 		return nil
 	}
 	t.reread = true
-	if t.readMaps(o) != nil {
+	ms, err := t.currentMaps()
+	if err != nil {
 		return nil
+	}
+	// The process has gone on since the sample was taken: what is at an address
+	// now may not have been there then. So only gaps are filled.
+	for i := range ms {
+		if !t.overlaps(&ms[i]) {
+			t.space.Insert(ms[i], known{profile.NoMapping, o.of(t, &ms[i])})
+			t.told = false
+		}
 	}
 	return t.space.Lookup(a)
 }

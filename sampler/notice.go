@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -36,7 +37,7 @@ type Notice struct {
 	PID     int
 	Parent  int // of NoticeForked
 	Mapping process.Mapping
-	time    uint64 // the kernel's, to order notices of different CPUs
+	Time    time.Duration // when it happened, CLOCK_MONOTONIC
 }
 
 // Notices listens to forks, execs, exits and executable mappings of the whole
@@ -45,6 +46,7 @@ type Notice struct {
 // form on all kernels.
 type Notices struct {
 	rings []*ring
+	queue []Notice // read, not passed on yet
 	poll  int
 	wake  int // eventfd that ends Wait
 	done  atomic.Bool
@@ -128,20 +130,24 @@ const maxPasses = 64
 // exec of the child on another. So when a pass over the rings found something,
 // the causes that a ring got after its turn are found by the next pass, and
 // when a pass finds nothing more, nothing is missing.
+//
+// It may be called again while each runs; that call passes on what is left.
 func (n *Notices) Read(each func(Notice)) {
-	var all []Notice
+	from := len(n.queue)
 	for range maxPasses {
-		before := len(all)
+		before := len(n.queue)
 		for _, r := range n.rings {
-			all = r.read(all)
+			n.queue = r.read(n.queue)
 		}
-		if len(all) == before {
+		if len(n.queue) == before {
 			break
 		}
 	}
-	slices.SortStableFunc(all, func(a, b Notice) int { return cmp.Compare(a.time, b.time) })
-	for _, notice := range all {
-		each(notice)
+	slices.SortStableFunc(n.queue[from:], func(a, b Notice) int { return cmp.Compare(a.Time, b.Time) })
+	for len(n.queue) > 0 {
+		next := n.queue[0]
+		n.queue = n.queue[1:]
+		each(next)
 	}
 }
 
@@ -174,8 +180,9 @@ func openRing(cpu int) (*ring, error) {
 		Size:        uint32(unsafe.Sizeof(unix.PerfEventAttr{})),
 		Sample_type: unix.PERF_SAMPLE_TIME, // with SampleIDAll: each record ends with its time
 		Bits: unix.PerfBitMmap | unix.PerfBitMmap2 | unix.PerfBitComm | unix.PerfBitCommExec |
-			unix.PerfBitTask | unix.PerfBitSampleIDAll | unix.PerfBitWatermark,
-		Wakeup: 1, // byte: wake at once, so that a child is sampled from its birth
+			unix.PerfBitTask | unix.PerfBitSampleIDAll | unix.PerfBitWatermark | unix.PerfBitUseClockID,
+		Clockid: unix.CLOCK_MONOTONIC,
+		Wakeup:  1, // byte: wake at once, so that a child is sampled from its birth
 	}
 	e, err := openEvent(&attr, cpu)
 	if err != nil {
@@ -243,10 +250,10 @@ func parseRecord(b []byte) (Notice, bool) {
 	if len(b) < 32 { // none of ours is that short
 		return Notice{}, false
 	}
-	n := Notice{PID: int(u32(8)), time: u64(len(b) - 8)}
+	n := Notice{PID: int(u32(8)), Time: time.Duration(u64(len(b) - 8))}
 	switch kind {
 	case unix.PERF_RECORD_LOST:
-		n = Notice{Kind: NoticeMissed, time: n.time}
+		n = Notice{Kind: NoticeMissed, Time: n.Time}
 	case unix.PERF_RECORD_FORK: // pid, ppid, tid, ptid: threads have the parent's pid
 		n.Kind, n.Parent = NoticeForked, int(u32(12))
 		if n.PID == n.Parent {

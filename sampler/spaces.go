@@ -60,7 +60,7 @@ func (s *spaces) describe(ms []Mapping) (uint32, error) {
 	// The kernel side compares signed; in the upper half is only [vsyscall].
 	ms = slices.DeleteFunc(ms, func(m Mapping) bool { return m.Limit > 1<<63 })
 	slices.SortFunc(ms, func(a, b Mapping) int { return cmp.Compare(a.Start, b.Start) })
-	for i, m := range ms[:min(len(ms), spaceMappings)] {
+	for i, m := range fit(ms, spaceMappings) {
 		to := &v.Mappings[i]
 		to.Start, to.Limit = uint64(m.Start), uint64(m.Limit)
 		if m.Table != nil {
@@ -76,6 +76,35 @@ func (s *spaces) describe(ms []Mapping) (uint32, error) {
 	s.free = s.free[1:]
 	s.users[space] = 1
 	return space, nil
+}
+
+// fit makes no more than limit of sorted mappings. Those without a table become
+// one with their neighbors: that says of what lies between them too that it is
+// code without a table, so stacks go on by frame pointer there, and are counted
+// as such. If there are still too many, the smallest lose their tables.
+func fit(ms []Mapping, limit int) []Mapping {
+	for len(ms) > limit {
+		joined := ms[:1]
+		for _, m := range ms[1:] {
+			if last := &joined[len(joined)-1]; last.Table == nil && m.Table == nil {
+				last.Limit = m.Limit
+			} else {
+				joined = append(joined, m)
+			}
+		}
+		ms = joined
+		small := make([]*Mapping, 0, len(ms))
+		for i := range ms {
+			if ms[i].Table != nil {
+				small = append(small, &ms[i])
+			}
+		}
+		slices.SortFunc(small, func(a, b *Mapping) int { return cmp.Compare(a.Limit-a.Start, b.Limit-b.Start) })
+		for _, m := range small[:min(len(small), max(0, len(ms)-limit))] {
+			m.Table = nil
+		}
+	}
+	return ms
 }
 
 // share notes one more user of a space.

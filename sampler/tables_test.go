@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"sort"
 	"testing"
 
@@ -163,5 +164,49 @@ func TestSpacesAreShared(t *testing.T) {
 	}
 	if err := s.RemoveTarget(parent); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// Too many mappings: all addresses stay covered, and of the tables those of the
+// biggest stay.
+func TestFit(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(3, 4))
+	for _, tabled := range []float64{0, 0.1, 0.6, 1} {
+		for _, n := range []int{1, 16, 17, 40, 1000} {
+			var ms, all []Mapping
+			at := profile.Addr(0x1000)
+			for i := range n {
+				m := Mapping{Start: at, Limit: at + 0x1000*profile.Addr(1+rnd.IntN(9))}
+				if rnd.Float64() < tabled {
+					m.Table = &TableID{page: uint32(i)}
+				}
+				at = m.Limit + 0x1000*profile.Addr(rnd.IntN(3))
+				ms = append(ms, m)
+			}
+			all = append(all, ms...)
+			got := fit(ms, 16)
+			if len(got) > 16 {
+				t.Fatalf("%d of %d mappings, want at most 16", len(got), n)
+			}
+			if n <= 16 && !slices.Equal(got, all) {
+				t.Fatalf("%d mappings that fit were changed", n)
+			}
+			kept := 0
+			for _, m := range all {
+				i := slices.IndexFunc(got, func(g Mapping) bool { return g.Start <= m.Start && m.Limit <= g.Limit })
+				if i < 0 {
+					t.Fatalf("%v-%v is in no mapping any more", m.Start, m.Limit)
+				}
+				if got[i].Table != nil {
+					kept++
+					if got[i] != m {
+						t.Fatalf("%+v got the table of %+v", m, got[i])
+					}
+				}
+			}
+			if tabled == 0.1 && n == 40 && kept == 0 {
+				t.Error("no table was kept, though a few have room")
+			}
+		}
 	}
 }
