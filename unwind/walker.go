@@ -138,7 +138,7 @@ func (w *Walker) step(f *frame, r Rule) (End, bool) {
 	switch {
 	case end != EndRoot:
 		return end, false
-	case f.PC == 0: // what clone and Go's runtime put below a stack's first frame
+	case f.PC == 0 && !interrupted: // what clone and Go's runtime put below a stack's first frame
 		return EndRoot, false
 	// Only the leaf may have a frame of nothing. A signal handler may have a
 	// stack of its own, above or below.
