@@ -5,7 +5,8 @@
 // The kinds of frames that C compilers make, in turn: plain ones, ones whose
 // size is known at run time only (alloca, variable-length arrays), realigned
 // ones, ones that use every register, recursion, callbacks out of a library and
-// leaves in one. It begins when a byte comes on standard input.
+// leaves in one; the latter two not if argument 1 is "own". It begins when a
+// byte comes on standard input.
 //
 // Nothing may be a tail call, be inlined or be taken for pure: each function
 // works on what its call returned, by way of a volatile variable.
@@ -17,8 +18,8 @@
 // stack: (start);main|run;aligned;spin
 // stack: (start);main|run;crowded;spin
 // stack: (start);main|run;down{24};spin
-// stack: (start);main|run;sort;(libc){1,20};compare;spin
-// stack: (start);main|run;copy;(libc)
+// also: (start);main|run;sort;(libc){1,20};compare;spin
+// also: (start);main|run;copy;(libc)
 
 #include <alloca.h>
 #include <stdint.h>
@@ -136,7 +137,7 @@ static NOINLINE uint64_t copy(uint64_t x)
 	return x + length(from) + (uint64_t)to[x & 1023];
 }
 
-static NOINLINE uint64_t run(uint64_t x)
+static NOINLINE uint64_t run(uint64_t x, int own)
 {
 	x = first(x);
 	x += sized(x);
@@ -144,13 +145,15 @@ static NOINLINE uint64_t run(uint64_t x)
 	x += aligned(x);
 	x += crowded(x);
 	x += down(24, x);
+	if (own)
+		return x;
 	x += sort(x);
 	for (int i = 0; i < 10; i++)
 		x += copy(x);
 	return x;
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 	char byte;
 
@@ -159,5 +162,5 @@ int main(void)
 	if (read(0, &byte, 1) < 0)
 		return 1;
 	for (volatile uint64_t x = 1;;)
-		x = run(x);
+		x = run(x, argc > 1 && !strcmp(argv[1], "own"));
 }

@@ -7,6 +7,7 @@
 //
 // build: -O2
 // expect: descend;hot_a 100
+// stack: (start);main|descend{401};hot_a
 
 #include <stdint.h>
 #include <stdio.h>

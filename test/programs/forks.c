@@ -9,6 +9,9 @@
 // build: -O2
 // expect: main;child;hot_a 60
 // expect: main;child;hot_b 40
+// stack: (start);main|child;hot_a
+// stack: (start);main|child;hot_b
+// also: (start);main|(fork){1,5}
 
 #include <stdint.h>
 #include <stdio.h>

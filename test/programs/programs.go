@@ -8,8 +8,9 @@
 //	// expect: main;run;hot_a 60      share, in percent, of the samples in which
 //	//                                these frames follow one another, root first
 //	// expect: vfs_read_[k] >90       no less than that share
-//	// stack: (start);main|run;hot_a  a whole user stack; each must be equal
-//	//                                to one of those stated (StackPattern)
+//	// stack: (start);main|run;hot_a  a whole user stack (StackPattern); each must
+//	//                                be equal to one of those stated
+//	// also: (start);main|exit        another one, too rare to be in each recording
 //
 // A frame that ends in '*' stands for all that begin so. Unless told otherwise,
 // programs are built with frame pointers. They print "ready" when they have
@@ -35,7 +36,13 @@ type Program struct {
 	Flags   []string
 	Library string // source of a shared library, in most cases ""
 	Expect  []Expectation
-	Stacks  []StackPattern
+	Stacks  []Stack
+}
+
+// Stack is the text of a StackPattern.
+type Stack struct {
+	Text   string
+	Seldom bool
 }
 
 // Read reads what the source of that name states.
@@ -70,12 +77,8 @@ func parse(name, text string) (*Program, error) {
 				return nil, fmt.Errorf("%s: %w", name, err)
 			}
 			p.Expect = append(p.Expect, e)
-		case "stack":
-			e, err := parseStack(value)
-			if err != nil {
-				return nil, fmt.Errorf("%s: %w", name, err)
-			}
-			p.Stacks = append(p.Stacks, e)
+		case "stack", "also":
+			p.Stacks = append(p.Stacks, Stack{value, what == "also"})
 		}
 	}
 	return p, nil

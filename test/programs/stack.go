@@ -21,6 +21,8 @@ type StackPattern struct {
 	text  string
 	parts []part
 	must  int // as many parts must be there
+
+	Seldom bool // not every recording has it
 }
 
 // part is a frame, or the same one several times in a row.
@@ -38,18 +40,27 @@ var groups = map[string][]string{
 	"(musl)":   {"[libc.so]", "libc_start_main_stage2"},
 	"(libc)": {"[libc.so.6]", "[libc.so]", "qsort*", "__qsort*", "msort_with_tmp", "sift", "trinkle",
 		"mem*", "__mem*", "strlen", "__strlen*", "malloc", "free"},
-	"...": {"*"},
+	// What a handler returns to. As a return address it looks like the end of
+	// the function before, which in a static program is of nobody.
+	"(restore)": {"[libc.so.6]", "[signals]", "__restore_rt"},
+	"(sleep)":   {"[libc.so.6]", "nanosleep", "__nanosleep", "clock_nanosleep", "__clock_nanosleep"},
+	"(raise)":   {"[libc.so.6]", "raise", "gsignal", "__pthread_kill*", "pthread_kill*", "getpid", "__getpid", "pthread_self"},
+	"(wait)":    {"[libc.so.6]", "sem_wait*", "sem_post*", "__new_sem_*", "__futex_*", "*pthread_*"},
+	"(fork)":    {"[libc.so.6]", "fork", "__libc_fork", "_Fork", "__run_*fork_handlers", "wait", "__wait*", "wait4", "__libc_wait*", "_exit"},
+	"(runtime)": {"[libstdc++.so.6*", "__cxa_*", "__gxx_*", "_Unwind_*", "free", "std::*"},
+	"...":       {"*"},
 }
 
-// (start) is what calls main in a program with glibc.
+// start is what calls main in a program with glibc.
 const start = "_start;__libc_start_main*;(main)"
 
 // parseStack understands frames separated by semicolons, the root first, and
-// one bar instead of a semicolon. A frame is a name, the beginning of one and
+// one bar instead of a semicolon. (start) is what calls main. A frame is a name, the beginning of one and
 // '*', or a group; {n} and {m,n} behind it say how often it is there, and "..."
 // is any frames, or none.
-func parseStack(text string) (StackPattern, error) {
-	must, may, ok := strings.Cut(strings.Replace(text, "(start)", start, 1), "|")
+func parseStack(text, start string) (StackPattern, error) {
+	text = strings.Replace(text, "(start)", start, 1)
+	must, may, ok := strings.Cut(text, "|")
 	if !ok {
 		return StackPattern{}, fmt.Errorf("stack %q has no bar", text)
 	}

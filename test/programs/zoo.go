@@ -19,16 +19,34 @@ type Variant struct {
 	Flags     []string
 	Libraries []string // sources of shared libraries that it loads itself
 	Args      []string
-	Children  bool // to be recorded with its children
-	// Share is how many of its stacks must be equal to a stated one at least;
-	// 0 stands for 99 %. Why says what keeps it from that.
-	Share float64
-	Why   string
+	Children  bool   // to be recorded with its children
+	Start     string // what calls main, if not glibc does
 }
 
-// Enough is the share of stacks that must be equal to a stated one, unless a
-// limit is known.
+// Enough is the share of stacks that must be equal to a stated one.
 const Enough = 0.99
+
+// Stacks are the whole user stacks that its source states.
+func (v *Variant) Stacks() ([]StackPattern, error) {
+	p, err := Read(v.Source)
+	if err != nil {
+		return nil, err
+	}
+	from := start
+	if v.Start != "" {
+		from = v.Start
+	}
+	var all []StackPattern
+	for _, stated := range p.Stacks {
+		s, err := parseStack(stated.Text, from)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", v.Source, err)
+		}
+		s.Seldom = stated.Seldom
+		all = append(all, s)
+	}
+	return all, nil
+}
 
 // Build builds the variant into dir and returns its path.
 func (v *Variant) Build(dir string) (string, error) {
@@ -56,7 +74,7 @@ func (v *Variant) Build(dir string) (string, error) {
 	return filepath.Clean(path), nil
 }
 
-var noFP = "-fomit-frame-pointer"
+const noFP = "-fomit-frame-pointer"
 
 // Zoo is all of them.
 var Zoo = []Variant{
@@ -73,4 +91,25 @@ var Zoo = []Variant{
 	{Name: "C frame pointers", Source: "calls.c", Flags: []string{"-fno-omit-frame-pointer"}},
 	{Name: "clang -O2", Source: "calls.c", Compiler: "clang-14", Package: "clang-14", Flags: []string{noFP}},
 	{Name: "clang -O3", Source: "calls.c", Compiler: "clang-14", Package: "clang-14", Flags: []string{noFP, "-O3"}},
+	{Name: "C threads, 1,000", Source: "crowd.c", Flags: []string{noFP}},
+	{Name: "C recursion, 400 frames", Source: "depth.c", Flags: []string{noFP, "-fno-optimize-sibling-calls"}, Args: []string{"400"}},
+	{Name: "C exec loop", Source: "execloop.c", Flags: []string{noFP}, Children: true},
+	{Name: "C exec loop, static", Source: "execloop.c", Flags: []string{noFP, "-static"}, Children: true},
+	{Name: "C fork loop", Source: "forks.c", Flags: []string{noFP}, Children: true},
+	{Name: "C signals", Source: "signals.c", Flags: []string{noFP}},
+	{Name: "C signals, alternate stack", Source: "signals.c", Flags: []string{noFP}, Args: []string{"alternate"}},
+	{Name: "C signals, static", Source: "signals.c", Flags: []string{noFP, "-static"}, Args: []string{"alternate"}},
+	{Name: "C and a JIT compiler", Source: "jit.c", Flags: []string{noFP}},
+	// Its start-up code has no call frame information, so stacks begin at main.
+	{Name: "C musl", Source: "calls.c", Compiler: "musl-gcc", Package: "musl-tools", Flags: []string{noFP}, Args: []string{"own"}, Start: "(musl)"},
+	{Name: "C musl, static", Source: "calls.c", Compiler: "musl-gcc", Package: "musl-tools", Flags: []string{noFP, "-static"}, Args: []string{"own"}, Start: "(musl)"},
+	{Name: "C++ -O2", Source: "throws.cpp", Flags: []string{noFP}},
+	{Name: "C++ -O3", Source: "throws.cpp", Flags: []string{noFP, "-O3"}},
+	{Name: "C++ LTO", Source: "throws.cpp", Flags: []string{noFP, "-flto"}},
+	{Name: "C++ static", Source: "throws.cpp", Flags: []string{noFP, "-static"}},
+	{Name: "clang++ -O2", Source: "throws.cpp", Compiler: "clang++-14", Package: "clang-14", Flags: []string{noFP}},
+	{Name: "clang, lld", Source: "calls.c", Compiler: "clang-14", Package: "clang-14 lld-14", Flags: []string{noFP, "--ld-path=/usr/bin/ld.lld-14"}},
+	{Name: "Rust release", Source: "release.rs"},
+	{Name: "Rust release, LTO", Source: "release.rs", Flags: []string{"-C", "lto=fat", "-C", "codegen-units=1"}},
+	{Name: "Rust release, v0 names", Source: "release.rs", Flags: []string{"-C", "symbol-mangling-version=v0"}},
 }
