@@ -77,7 +77,7 @@ func feedHost(t *testing.T, all []mapped) hostTables {
 		}
 		ms = append(ms, Mapping{Start: all[i].start(), Limit: all[i].limit(), Bias: all[i].bias, Table: &id})
 	}
-	number, err := s.tables.describe(ms)
+	number, err := s.spaces.describe(ms)
 	if err != nil {
 		t.Fatal(err)
 	}
