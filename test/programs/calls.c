@@ -5,8 +5,8 @@
 // The kinds of frames that C compilers make, in turn: plain ones, ones whose
 // size is known at run time only (alloca, variable-length arrays), realigned
 // ones, ones that use every register, recursion, callbacks out of a library and
-// leaves in one; the latter two not if argument 1 is "own". It begins when a
-// byte comes on standard input.
+// leaves in one, page faults and system calls; the latter four not if argument 1
+// is "own". It begins when a byte comes on standard input.
 //
 // Nothing may be a tail call, be inlined or be taken for pure: each function
 // works on what its call returned, by way of a volatile variable.
@@ -20,12 +20,15 @@
 // stack: (start);main|run;down{24};spin
 // also: (start);main|run;sort;(libc){1,20};compare;spin
 // also: (start);main|run;copy;(libc)
+// also: (start);main|run;touch;(libc)
 
+#define _GNU_SOURCE
 #include <alloca.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #define NOINLINE __attribute__((noinline, noclone))
@@ -137,6 +140,21 @@ static NOINLINE uint64_t copy(uint64_t x)
 	return x + length(from) + (uint64_t)to[x & 1023];
 }
 
+// Each page is there only when it is written to.
+static NOINLINE uint64_t touch(uint64_t x)
+{
+	enum { PAGES = 32, SIZE = 4096 };
+	volatile char *p = mmap(NULL, PAGES * SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (p == MAP_FAILED)
+		return x;
+	for (int i = 0; i < PAGES; i++)
+		p[i * SIZE] = (char)x;
+	x += (uint64_t)p[SIZE];
+	munmap((void *)p, PAGES * SIZE);
+	return x ^ 1;
+}
+
 static NOINLINE uint64_t run(uint64_t x, int own)
 {
 	x = first(x);
@@ -150,6 +168,7 @@ static NOINLINE uint64_t run(uint64_t x, int own)
 	x += sort(x);
 	for (int i = 0; i < 10; i++)
 		x += copy(x);
+	x += touch(x);
 	return x;
 }
 

@@ -4,7 +4,9 @@
 
 // A parent that sleeps while its children work, one after the other on each of
 // two lanes: each child works for some 25 ms of CPU time, every other one
-// through a child of its own, and exits.
+// through a child of its own, and exits. With an argument it begins when a byte
+// comes on standard input. A child that exits has no stack any more while the
+// kernel ends it.
 //
 // build: -O2
 // expect: main;child;hot_a 60
@@ -12,6 +14,7 @@
 // stack: (start);main|child;hot_a
 // stack: (start);main|child;hot_b
 // also: (start);main|(fork){1,5}
+// also: _exit|_exit
 
 #include <stdint.h>
 #include <stdio.h>
@@ -45,10 +48,15 @@ static NOINLINE void child(uint64_t seed)
 	}
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+	char byte;
+
+	(void)argv;
 	puts("ready");
 	fflush(stdout);
+	if (argc > 1 && read(0, &byte, 1) < 0)
+		return 1;
 	for (uint64_t n = 0;; n++) {
 		pid_t pid = fork();
 		if (pid < 0) {

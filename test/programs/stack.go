@@ -39,7 +39,7 @@ var groups = map[string][]string{
 	"(thread)": {"[libc.so.6]", "start_thread"},
 	"(musl)":   {"[libc.so]", "libc_start_main_stage2"},
 	"(libc)": {"[libc.so.6]", "[libc.so]", "qsort*", "__qsort*", "msort_with_tmp", "sift", "trinkle",
-		"mem*", "__mem*", "strlen", "__strlen*", "malloc", "free"},
+		"mem*", "__mem*", "strlen", "__strlen*", "malloc", "free", "mmap*", "__mmap*", "munmap", "__munmap"},
 	// What a handler returns to. As a return address it looks like the end of
 	// the function before, which in a static program is of nobody.
 	"(restore)": {"[libc.so.6]", "[signals]", "__restore_rt"},
