@@ -85,7 +85,7 @@ var Zoo = []Variant{
 	{Name: "C -fcf-protection", Source: "calls.c", Flags: []string{noFP, "-fcf-protection=full", "-Wl,-z,ibtplt"}},
 	{Name: "C lazy binding", Source: "calls.c", Flags: []string{noFP, "-Wl,-z,lazy"}},
 	{Name: "C fixed address", Source: "calls.c", Flags: []string{noFP, "-no-pie"}},
-	{Name: "C above 4 GB", Source: "calls.c", Flags: []string{noFP, "-no-pie", "-mcmodel=large", "-Wl,-Ttext-segment=0x4200000000,--no-relax"}},
+	{Name: "C addresses above 4 GB", Source: "calls.c", Flags: []string{noFP, "-Wl,-Ttext-segment=0x4200000000"}},
 	{Name: "C code in one segment", Source: "calls.c", Flags: []string{noFP, "-Wl,-z,noseparate-code"}},
 	{Name: "C without .eh_frame_hdr", Source: "calls.c", Flags: []string{noFP, "-Wl,--no-eh-frame-hdr"}},
 	{Name: "C static", Source: "calls.c", Flags: []string{noFP, "-static"}},
