@@ -49,7 +49,7 @@ enum stack_end {
 	END_BAD_STACK = 5,   /* the caller's frame would lie below its callee's */
 	END_BAD_ADDRESS = 6, /* a return address outside all executable mappings */
 	END_INVALID = 7,     /* a rule that cannot be expressed */
-	END_FALLBACK = 8,    /* walked by the kernel's frame-pointer walk */
+	END_FALLBACK = 8,    /* walked by frame pointer, before the tables were there */
 };
 
 /* Written by the Go side only. */
@@ -200,7 +200,7 @@ _Static_assert(sizeof(struct mapping) == 32, "abi");
 struct space {
 	u64 generation; /* changes with every change; 0: not fed yet */
 	u32 count;
-	u32 pad;
+	u32 pending; /* mappings whose tables are still to come */
 	struct mapping mappings[SPACE_MAPPINGS];
 };
 _Static_assert(sizeof(struct space) == 16 + 32 * 512, "abi");
@@ -266,8 +266,10 @@ struct walk {
 	u32 no_table; /* frames found by frame pointer in code without a table */
 	u32 returned; /* pc is a return address */
 	u32 lr_known; /* in the leaf, and where a signal interrupted */
+	u32 pending;  /* tables are still to come */
 	u32 start;    /* of the stack, in the region */
+	u32 pad;
 };
-_Static_assert(sizeof(struct walk) == 8 * 6 + 128 + 8 + WINDOW_BYTES + 12 * 4, "abi");
+_Static_assert(sizeof(struct walk) == 8 * 6 + 128 + 8 + WINDOW_BYTES + 14 * 4, "abi");
 
 #endif

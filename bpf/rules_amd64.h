@@ -14,7 +14,7 @@ INLINE u32 plain(u32 rule)
 }
 
 /* Applies CFA = cfa with the rule's bp: the part that most rules share. */
-INLINE int apply_cfa(struct walk *w, u64 cfa, u32 bp_rule)
+INLINE int apply_cfa(struct walk *w, u64 cfa, u32 bp_rule, u64 least)
 {
 	u64 bp = w->bp, ra;
 	/* BP first: it lies lower, so one window serves both. */
@@ -25,7 +25,7 @@ INLINE int apply_cfa(struct walk *w, u64 cfa, u32 bp_rule)
 	}
 	if (read_stack(w, cfa - 8, &ra))
 		return ended(w, END_UNREADABLE);
-	return to_caller(w, ra, cfa, bp);
+	return to_caller(w, ra, cfa, bp, least);
 }
 
 /* One frame, if its rule is a plain one. */
@@ -38,18 +38,17 @@ INLINE int apply_plain(struct walk *w, u32 rule)
 		return STEP_SLOW;
 	if (op == RULE_NONE)
 		w->no_table++;
-	return apply_cfa(w, base + (s64)((s32)rule >> 12) * 8, (rule >> 4) & 255);
+	return apply_cfa(w, base + (s64)((s32)rule >> 12) * 8, (rule >> 4) & 255, least_cfa(w, rule));
 }
 
 /* By frame pointer: CFA = BP + 16, BP = *(BP). A frame pointer of zero marks
- * a thread's entry. */
-INLINE int apply_frame_pointer(struct walk *w)
+ * the root. */
+INLINE int apply_frame_pointer(struct walk *w, u32 rule)
 {
+	/* In code of which nothing is known, only where frame pointers led. */
 	if (w->bp == 0)
-		return ended(w, END_ROOT);
-	if (w->bp < w->sp)
-		return ended(w, w->no_table ? END_NO_TABLE : END_BAD_STACK);
-	return apply_cfa(w, w->bp + 16, 2);
+		return ended(w, (rule & 15) == RULE_NONE && w->no_table < 2 ? END_NO_TABLE : END_ROOT);
+	return apply_cfa(w, w->bp + 16, 2, least_cfa(w, rule));
 }
 
 INLINE int apply_signal(struct walk *w)
@@ -71,8 +70,8 @@ INLINE int apply_register(struct walk *w, u32 rule)
 	u64 r = w->regs[off & 15];
 	s64 add = (off >> 4) * 8;
 	if ((rule & 15) == RULE_RETURN_REGISTER)
-		return to_caller(w, r, w->sp + add, w->bp);
-	return apply_cfa(w, r + add, (rule >> 4) & 255);
+		return to_caller(w, r, w->sp + add, w->bp, w->sp + 1);
+	return apply_cfa(w, r + add, (rule >> 4) & 255, w->sp + 1);
 }
 
 /* One frame by any rule. Those with a CFA of their own way find it here, then
@@ -85,9 +84,9 @@ INLINE int apply(struct walk *w, u32 rule)
 	switch (op) {
 	case RULE_NONE:
 		w->no_table++;
-		return apply_frame_pointer(w);
+		return apply_frame_pointer(w, rule);
 	case RULE_FRAME_POINTER:
-		return apply_frame_pointer(w);
+		return apply_frame_pointer(w, rule);
 	case RULE_SP:
 		cfa = w->sp + off * 8;
 		break;
@@ -120,7 +119,7 @@ INLINE int apply(struct walk *w, u32 rule)
 	default:
 		return ended(w, END_INVALID);
 	}
-	return apply_cfa(w, cfa, bp);
+	return apply_cfa(w, cfa, bp, w->sp + 1);
 }
 
 #endif

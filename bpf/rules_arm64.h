@@ -19,14 +19,14 @@ INLINE u32 plain(u32 rule)
 }
 
 /* RA = *(CFA - ra), BP = *(CFA - fp) unless fp is zero. */
-INLINE int apply_cfa(struct walk *w, u64 cfa, u32 fp, u32 ra)
+INLINE int apply_cfa(struct walk *w, u64 cfa, u32 fp, u32 ra, u64 least)
 {
 	u64 bp = w->bp, to;
 	if (fp && read_stack(w, cfa - fp, &bp))
 		return ended(w, END_UNREADABLE);
 	if (read_stack(w, cfa - ra, &to))
 		return ended(w, END_UNREADABLE);
-	return to_caller(w, ADDRESS(to), cfa, bp);
+	return to_caller(w, ADDRESS(to), cfa, bp, least);
 }
 
 /* One frame, if its rule is a plain one. */
@@ -39,17 +39,16 @@ INLINE int apply_plain(struct walk *w, u32 rule)
 		return STEP_SLOW;
 	if (op == RULE_NONE)
 		w->no_table++;
-	return apply_cfa(w, base + (s64)((s32)rule >> 20) * 16, ((rule >> 4) & 255) * 8, ra * 8);
+	return apply_cfa(w, base + (s64)((s32)rule >> 20) * 16, ((rule >> 4) & 255) * 8, ra * 8, least_cfa(w, rule));
 }
 
-/* By frame pointer: zero marks a thread's entry. */
-INLINE int apply_frame_pointer(struct walk *w)
+/* By frame pointer: zero marks the root. */
+INLINE int apply_frame_pointer(struct walk *w, u32 rule)
 {
+	/* In code of which nothing is known, only where frame pointers led. */
 	if (w->bp == 0)
-		return ended(w, END_ROOT);
-	if (w->bp + 16 < w->sp)
-		return ended(w, w->no_table ? END_NO_TABLE : END_BAD_STACK);
-	return apply_cfa(w, w->bp + 16, 16, 8);
+		return ended(w, (rule & 15) == RULE_NONE && w->no_table < 2 ? END_NO_TABLE : END_ROOT);
+	return apply_cfa(w, w->bp + 16, 16, 8, least_cfa(w, rule));
 }
 
 /* RA = LR: the leaf has not saved it. */
@@ -60,7 +59,7 @@ INLINE int apply_link_register(struct walk *w, u64 cfa, u32 fp)
 		return ended(w, END_INVALID);
 	if (fp && read_stack(w, cfa - fp, &bp))
 		return ended(w, END_UNREADABLE);
-	return to_caller(w, ADDRESS(w->lr), cfa, bp);
+	return to_caller(w, ADDRESS(w->lr), cfa, bp, w->sp);
 }
 
 INLINE int apply_signal(struct walk *w)
@@ -82,9 +81,9 @@ INLINE int apply(struct walk *w, u32 rule)
 	switch (op) {
 	case RULE_NONE:
 		w->no_table++;
-		return apply_frame_pointer(w);
+		return apply_frame_pointer(w, rule);
 	case RULE_FRAME_POINTER:
-		return apply_frame_pointer(w);
+		return apply_frame_pointer(w, rule);
 	case RULE_SP:
 	case RULE_BP:
 		if (!ra)
@@ -104,7 +103,7 @@ INLINE int apply(struct walk *w, u32 rule)
 	default:
 		return ended(w, END_INVALID);
 	}
-	return apply_cfa(w, cfa, fp, ra);
+	return apply_cfa(w, cfa, fp, ra, least_cfa(w, rule));
 }
 
 #endif

@@ -56,6 +56,10 @@ INLINE void leave(struct cpu *cpu) { *(volatile u64 *)&cpu->left += 1; }
 /* The end of every sample. */
 INLINE void finish(struct cpu *cpu, struct walk *w)
 {
+	/* A root that was reached through code whose table is not here yet was
+	 * reached by luck: frames may be missing. */
+	if (w->end == END_ROOT && w->no_table && w->pending)
+		w->end = END_FALLBACK;
 	/* The same addresses with another meaning are another stack. */
 	w->hash = mix(w->hash, (u64)w->interrupted << 32 | w->kernel_frames << 8 | w->end);
 	if (w->buffer)
@@ -69,7 +73,7 @@ INLINE void finish(struct cpu *cpu, struct walk *w)
 /* The kernel's own walk of one part, as one word: its id in a stack trace map.
  * Different stacks may want the same place in it; the second one goes to the
  * overflow. What finds both taken is lost, which is counted. */
-INLINE u32 kernel_walk(void *ctx, struct region *r, u64 flags, struct walk *w, struct cpu *cpu)
+INLINE void kernel_walk(void *ctx, struct region *r, u64 flags, struct walk *w, struct cpu *cpu, u32 *frames)
 {
 	long id = w->buffer ? get_stackid(ctx, &stack_ids_1, flags) : get_stackid(ctx, &stack_ids_0, flags);
 	u64 word = id;
@@ -80,30 +84,32 @@ INLINE u32 kernel_walk(void *ctx, struct region *r, u64 flags, struct walk *w, s
 	if (id < 0) {
 		if (id == ERR_EXIST)
 			cpu->lost_parts++;
-		return 0;
+		return;
 	}
 	*next_addr(w, r) = word;
 	w->hash = mix(w->hash, word);
-	return 1;
+	*frames = 1;
 }
 #else
 /* The kernel's own walk of one part, to the end of the stack in the region. */
-INLINE u32 kernel_walk(void *ctx, struct region *r, u64 flags, struct walk *w, struct cpu *cpu)
+INLINE void kernel_walk(void *ctx, struct region *r, u64 flags, struct walk *w, struct cpu *cpu, u32 *frames)
 {
 	(void)cpu;
 	u64 *to = next_addr(w, r);
 	long bytes = get_stack(ctx, to, KERNEL_FRAMES * sizeof(u64), flags);
 	if (bytes <= 0) /* no such part: a kernel thread */
-		return 0;
+		return;
 	u32 n = (u32)bytes / sizeof(u64);
 	u64 h = w->hash;
+	/* Before the loop: each way out of it knows something else of n, and the
+	 * verifier would follow what comes after once for each. */
+	*frames = n > KERNEL_FRAMES ? KERNEL_FRAMES : n;
 	for (u32 i = 0; i < KERNEL_FRAMES; i++) {
 		if (i >= n)
 			break;
 		h = mix(h, to[i]);
 	}
 	w->hash = h;
-	return n > KERNEL_FRAMES ? KERNEL_FRAMES : n;
 }
 #endif
 
@@ -116,6 +122,7 @@ INLINE void begin(struct walk *w, u64 pid_tgid, u32 space, u32 buffer, u32 start
 	w->kernel_frames = 0;
 	w->space = space;
 	w->generation = s ? (u32)s->generation : 0;
+	w->pending = !s || !s->generation || s->pending;
 	w->end = END_TRUNCATED; /* unless the walk says otherwise */
 	w->buffer = buffer;
 	w->region = get_smp_processor_id() * BUFFERS + buffer;
@@ -164,11 +171,11 @@ INLINE int take(struct regs *ctx, int can_read)
 		return 0;
 	}
 	if (!is_user(ctx))
-		w->kernel_frames = kernel_walk(ctx, r, 0, w, cpu);
+		kernel_walk(ctx, r, 0, w, cpu, &w->kernel_frames);
 	if (can_read && user_registers(ctx, w))
 		tail_call(ctx, &programs, 0);
 	/* There are no registers to walk from, or there is no walk yet. */
-	w->frames = kernel_walk(ctx, r, STACK_USER, w, cpu);
+	kernel_walk(ctx, r, STACK_USER, w, cpu, &w->frames);
 	w->end = w->frames ? END_FALLBACK : END_NONE;
 	finish(cpu, w);
 	return 0;

@@ -90,7 +90,7 @@ type SampleSpace struct {
 	_          structs.HostLayout
 	Generation uint64
 	Count      uint32
-	Pad        uint32
+	Pending    uint32
 	Mappings   [512]SampleMapping
 }
 
@@ -127,7 +127,9 @@ type SampleWalk struct {
 	NoTable      uint32
 	Returned     uint32
 	LrKnown      uint32
+	Pending      uint32
 	Start        uint32
+	Pad          uint32
 }
 
 // Names of all BPF objects in the ELF.

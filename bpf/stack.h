@@ -47,13 +47,21 @@ INLINE int read_stack(struct walk *w, u64 addr, u64 *word)
 	return 0;
 }
 
-/* Goes to the caller's frame: RA, CFA and BP are known. A frame of nothing is
- * good in a leaf alone whose return address is in a register. */
-INLINE int to_caller(struct walk *w, u64 ra, u64 cfa, u64 bp)
+/* The least CFA that a rule may yield: stacks grow downwards, so the caller's
+ * frame lies above; a frame of nothing is good in a leaf alone whose return
+ * address is in a register. Code that is known to keep frame pointers is
+ * trusted: Go switches stacks under them. */
+INLINE u64 least_cfa(const struct walk *w, u32 rule)
+{
+	return (rule & 15) == RULE_FRAME_POINTER ? 0 : w->sp + !w->lr_known;
+}
+
+/* Goes to the caller's frame: RA, CFA and BP are known. */
+INLINE int to_caller(struct walk *w, u64 ra, u64 cfa, u64 bp, u64 least)
 {
 	if (ra == 0)
 		return ended(w, END_ROOT);
-	if (cfa < w->sp + !w->lr_known)
+	if (cfa < least)
 		return ended(w, w->no_table ? END_NO_TABLE : END_BAD_STACK);
 	w->pc = ra;
 	w->sp = cfa;

@@ -84,9 +84,9 @@ INLINE int step_fast(struct walk *w, struct region *r, struct cache *cache)
 /* ~0 if a <= b, else 0, without a branch. Both are below 2^63. */
 INLINE u64 at_most(u64 a, u64 b)
 {
-	u64 mask = (u64)((s64)(a - b - 1) >> 63);
-	OPAQUE(mask);
-	return mask;
+	u64 difference = a - b - 1;
+	OPAQUE(difference); /* or the compiler makes a branch of what it knows to be small */
+	return (u64)((s64)difference >> 63);
 }
 
 /* The mapping that pc lies in, by binary search: a copy, because a pointer
@@ -99,6 +99,7 @@ INLINE struct mapping find_mapping(const struct space *s, u64 pc)
 	for (u64 half = SPACE_MAPPINGS / 2; half; half /= 2) {
 		u64 next = (at + half) & (SPACE_MAPPINGS - 1);
 		at += half & at_most(next + 1, s->count) & at_most(s->mappings[next].start, pc);
+		OPAQUE(at);
 		at &= SPACE_MAPPINGS - 1;
 	}
 	return s->mappings[at];

@@ -17,7 +17,7 @@ const (
 	EndBadStack              // the caller's frame would lie below its callee's
 	EndBadAddress            // a return address outside all executable mappings
 	EndInvalid               // an unwind rule that cannot be expressed
-	EndFallback              // walked by the kernel's frame-pointer walk, before there were tables
+	EndFallback              // walked by frame pointer, in part at least, before the tables were there
 	ends
 )
 

@@ -121,7 +121,7 @@ func (f *feeder) feed() error {
 		todo = append(todo, f.c.objects.unfed...)
 		f.c.objects.unfed = nil
 		f.c.mu.Unlock()
-		todo = slices.DeleteFunc(todo, func(o *opened) bool { _, err := o.get(); return err != nil })
+		todo = slices.DeleteFunc(todo, f.unreadable)
 		if len(todo) == 0 {
 			return first
 		}
@@ -138,6 +138,17 @@ func (f *feeder) feed() error {
 	}
 }
 
+// unreadable says whether an object cannot be read, so never has a table.
+func (f *feeder) unreadable(o *opened) bool {
+	if _, err := o.get(); err == nil {
+		return false
+	}
+	f.c.mu.Lock()
+	o.looked = true
+	f.c.mu.Unlock()
+	return true
+}
+
 // add puts an object's tables into the kernel and tells of the targets that
 // have it mapped. An object without call frame information has none, which is
 // no error.
@@ -149,12 +160,9 @@ func (f *feeder) add(o *opened) error {
 		fed, err = f.build(o.object, key)
 		f.tables[key] = fed
 	}
-	if len(fed) == 0 {
-		return err
-	}
 	f.c.mu.Lock()
 	defer f.c.mu.Unlock()
-	o.fed = fed
+	o.fed, o.looked = fed, true
 	for _, t := range f.c.targets {
 		if t.maps(o) {
 			t.told = false
@@ -203,7 +211,7 @@ func (f *feeder) tell() error {
 
 // describeMapping says what the kernel needs to know of a mapping.
 func describeMapping(m *process.Mapping, o *opened) sampler.Mapping {
-	out := sampler.Mapping{Start: m.Start, Limit: m.Limit}
+	out := sampler.Mapping{Start: m.Start, Limit: m.Limit, Pending: o != nil && !o.looked}
 	if o == nil || len(o.fed) == 0 {
 		return out
 	}

@@ -35,7 +35,9 @@ type opened struct {
 	object *object.File
 	err    error
 
-	fed []fedTable // guarded by collector.mu; nil until the kernel has them
+	// Guarded by collector.mu.
+	fed    []fedTable // what the kernel has; nil until then
+	looked bool       // the feeder is done with it
 }
 
 var errNoObject = errors.New("no object is behind it")

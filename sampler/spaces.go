@@ -22,6 +22,7 @@ type Mapping struct {
 	Start, Limit profile.Addr
 	Bias         profile.Addr // Addr − ObjAddr
 	Table        *TableID     // nil: none
+	Pending      bool         // a table may come: stacks through it are no whole ones yet
 }
 
 // spaces are the descriptions of mappings in the kernel. A process and its
@@ -57,6 +58,11 @@ func (s *spaces) describe(ms []Mapping) (uint32, error) {
 	}
 	s.generation++
 	v := bpf.SampleSpace{Generation: s.generation}
+	for i := range ms {
+		if ms[i].Pending {
+			v.Pending++
+		}
+	}
 	// The kernel side compares signed; in the upper half is only [vsyscall].
 	ms = slices.DeleteFunc(ms, func(m Mapping) bool { return m.Limit > 1<<63 })
 	slices.SortFunc(ms, func(a, b Mapping) int { return cmp.Compare(a.Start, b.Start) })

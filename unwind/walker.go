@@ -19,6 +19,7 @@ const (
 	EndUnreadable            // the stack could not be read there
 	EndBadSP                 // the caller's frame would not lie above its callee's
 	EndInvalid               // a rule that cannot be expressed
+	EndNoTable               // frame pointers led nowhere in code without a table
 	EndRegister              // a rule that needs registers which only the leaf has
 	ends
 )
@@ -26,6 +27,7 @@ const (
 var endNames = [ends]string{
 	EndRoot: "root", EndTruncated: "truncated", EndNoMapping: "no mapping", EndUnreadable: "unreadable",
 	EndBadSP: "bad stack pointer", EndInvalid: "invalid rule", EndRegister: "register not known",
+	EndNoTable: "no table",
 }
 
 func (e End) String() string {
@@ -97,11 +99,17 @@ func (w *Walker) Walk(regs Registers) Walk {
 			k.End = EndNoMapping
 			return k
 		}
-		if rule.Op() == OpNone {
+		guessed := rule.Op() == OpNone
+		if guessed {
 			rule = Rule(OpFramePointer)
 			k.Guessed++
+			// A frame pointer of zero marks the root where frame pointers led.
+			if f.BP == 0 && k.Guessed < 2 {
+				k.End = EndNoTable
+				return k
+			}
 		}
-		end, more := w.step(&f, rule)
+		end, more := w.step(&f, rule, guessed)
 		if !more {
 			k.End = end
 			return k
@@ -110,9 +118,12 @@ func (w *Walker) Walk(regs Registers) Walk {
 }
 
 // step replaces a frame by its caller's; false if there is none, and why.
-func (w *Walker) step(f *frame, r Rule) (End, bool) {
+func (w *Walker) step(f *frame, r Rule, guessed bool) (End, bool) {
 	var end End
 	old := f.SP
+	// Code that is known to keep frame pointers is trusted: Go switches stacks
+	// under them.
+	trusted := r.Op() == OpFramePointer && !guessed
 	interrupted := false
 	switch r.Op() {
 	case OpRoot:
@@ -142,7 +153,7 @@ func (w *Walker) step(f *frame, r Rule) (End, bool) {
 		return EndRoot, false
 	// Only the leaf may have a frame of nothing. A signal handler may have a
 	// stack of its own, above or below.
-	case !interrupted && (f.SP < old || f.SP == old && !f.lr):
+	case !interrupted && !trusted && (f.SP < old || f.SP == old && !f.lr):
 		return EndBadSP, false
 	}
 	f.returned, f.first, f.lr = !interrupted, false, interrupted

@@ -78,7 +78,7 @@ func TestWalker(t *testing.T) {
 		if rule.Op() == OpNone {
 			rule = Rule(OpFramePointer)
 		}
-		if _, more := w.step(&f, rule); more && (f.SP != c.sp || f.BP != c.bp) {
+		if _, more := w.step(&f, rule, false); more && (f.SP != c.sp || f.BP != c.bp) {
 			t.Errorf("%s: got SP %v BP %v, want %v %v", c.name, f.SP, f.BP, c.sp, c.bp)
 		}
 	}
