@@ -53,6 +53,7 @@ demo: build
 	bash test/demo.sh
 
 bench: build
+	bash test/bench/deps.sh
 	$(GO) run ./test/bench
 
 clean:

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# Installs the Debian packages that the tests need and that are missing.
+# Installs the Debian packages that the tests need and that are missing, and
+# those named as arguments.
 set -euo pipefail
 
 packages=(
@@ -16,6 +17,7 @@ packages=(
 	redis-server redis-tools openssl       # real programs to profile
 	chromium nodejs npm                    # drawings in a real browser
 )
+packages+=("$@")
 # Any Rust compiler will do.
 command -v rustc >/dev/null || packages+=(rustc)
 

@@ -29,7 +29,7 @@ func (b *bench) sampleCost() error {
 	if err != nil {
 		return err
 	}
-	for _, frames := range []int{10, 45, 115} {
+	for _, frames := range []int{10, 45, 115, 250} {
 		var ours, theirs []float64
 		for range b.rounds(1, 3) {
 			if err := b.costAt(frames, skip, &ours, &theirs); err != nil {
@@ -42,7 +42,7 @@ func (b *bench) sampleCost() error {
 	if err != nil {
 		return err
 	}
-	out.note("The BPF program's own run time (kernel.bpf_stats_enabled), walking (srprof: by %s; bpftrace: by frame pointer) and counting, for samples of the target; medians of %d. "+
+	out.note("The BPF program's own run time (kernel.bpf_stats_enabled), walking (srprof: by %s; bpftrace: by frame pointer, and no further than 127 frames) and counting, for samples of the target; medians of %d. "+
 		"A tick that meets another process costs srprof %.0f ns, bpftrace %.0f ns; these are taken off. perf has no such figure: it copies each stack to a ring.", m.UserStacks, b.rounds(1, 3), skip[0], skip[1])
 	out.print()
 	return nil

@@ -29,6 +29,11 @@ type bench struct {
 	srprof string
 	quick  bool
 	tools  map[string]bool // installed peers
+
+	// Of the comparison of stacks.
+	programs    []string // only these; all if empty
+	lasts, warm time.Duration
+	dump        bool
 }
 
 func main() {
@@ -40,7 +45,10 @@ func main() {
 
 func run() error {
 	quick := flag.Bool("quick", false, "fewer repetitions: a look, not a result")
-	only := flag.String("only", "", "one measurement: first, memory, cost, file or slowdown")
+	only := flag.String("only", "", "one measurement: first, memory, cost, file, slowdown, tables or stacks")
+	programs := flag.String("programs", "", "of stacks: only these programs, with commas between")
+	lasts := flag.Float64("seconds", 20, "of stacks: how long each program is sampled")
+	dump := flag.Bool("dump-unfinished", false, "of stacks: write where stacks ended that did not reach their root to standard error")
 	srprof := flag.String("srprof", "", "measure this program instead of building one")
 	flag.Parse()
 	if os.Geteuid() != 0 {
@@ -54,6 +62,10 @@ func run() error {
 	}
 	defer os.RemoveAll(dir)
 	b := &bench{ctx: ctx, dir: dir, srprof: *srprof, quick: *quick, tools: map[string]bool{}}
+	b.lasts, b.warm, b.dump = time.Duration(*lasts*float64(time.Second)), 3*time.Second, *dump
+	if *programs != "" {
+		b.programs = strings.Split(*programs, ",")
+	}
 	for _, tool := range []string{"perf", "bpftrace", "redis-server", "redis-benchmark", "node"} {
 		_, err := exec.LookPath(tool)
 		b.tools[tool] = err == nil
@@ -77,6 +89,8 @@ func (b *bench) measure(only string) error {
 		{"cost", b.sampleCost},
 		{"file", b.endToFile},
 		{"slowdown", b.slowdown},
+		{"tables", b.tableCost},
+		{"stacks", b.wholeStacks},
 	}
 	known := only == ""
 	for _, m := range measurements {

@@ -30,6 +30,7 @@ func (b *bench) slowdown() error {
 	}{
 		{"srprof record", "", func(f int) []string { return b.record([]int{p.PID}, f, hour, "slow.folded") }},
 		{"perf record -g", "perf", func(f int) []string { return b.perf(p.PID, f, "-g") }},
+		{"perf record --call-graph dwarf", "perf", func(f int) []string { return b.perf(p.PID, f, "--call-graph", "dwarf") }},
 		{"perf record, no stacks", "perf", func(f int) []string { return b.perf(p.PID, f) }},
 		{"bpftrace", "bpftrace", func(f int) []string { return bpftrace(f, p.PID) }},
 	}
@@ -50,14 +51,15 @@ func (b *bench) slowdown() error {
 			}
 		}
 	}
-	out := table{title: "Slowdown of the target", columns: []string{"tool", "99 Hz", "quartiles", "999 Hz", "quartiles"}}
+	out := table{title: "Slowdown of the target", columns: []string{"tool", "99 Hz", "quartiles", "999 Hz", "quartiles", "a sample at 999 Hz"}}
 	for _, t := range tools {
 		row := []string{t.name}
 		for _, f := range frequencies {
 			v := slow[key(t.name, f)]
 			row = append(row, number(median(v), 2, " %"), number(quantile(v, 0.25), 2, "")+" to "+number(quantile(v, 0.75), 2, " %"))
 		}
-		out.row(row...)
+		// What a sample costs in all, the timer's interrupt too.
+		out.row(append(row, number(median(slow[key(t.name, 999)])/100/999*1e6, 1, " µs"))...)
 	}
 	out.note("Units of work in a second of CPU time of a C program on a CPU of its own, 25 frames deep: %d pairs of windows of %v without and with the tool, in turns; medians. Interrupts are charged to the thread they meet, so their cost is in it, and what other processes do is not.", n, window)
 	out.print()
