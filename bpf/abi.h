@@ -151,7 +151,7 @@ enum rule_op {
 	RULE_SIGNAL = 6,           /* PC, SP, BP (and LR) from the rt_sigframe at SP */
 	RULE_DEREF_BP = 7,         /* CFA = *(BP + 8*off) */
 	RULE_DEREF_SP = 8,         /* CFA = *(SP + 8*off) + 8*bp, BP = BP */
-	RULE_REGISTER = 9,         /* CFA = R[off & 15] + 8*(off >> 4), leaf only */
+	RULE_REGISTER = 9,         /* CFA = R[off & 15] + 8*(off >> 4), leaf and its caller */
 	RULE_RETURN_REGISTER = 10, /* RA = R[off & 15], CFA = SP + 8*(off >> 4), leaf only */
 	RULE_INVALID = 11,         /* there is a rule, but it cannot be expressed */
 	RULE_DEREF_SP_SAVED = 12,  /* CFA = *(SP + 8*(off >> 7)) + 8*(off & 127) */

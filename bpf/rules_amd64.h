@@ -5,6 +5,8 @@
 
 #include "stack.h"
 
+#define LIKELY_FRAME 65536 /* bytes */
+
 /* RULE_NONE and RULE_FRAME_POINTER are CFA = BP + 16, BP = *(CFA - 16): said
  * so, a frame by them is a plain one, with no case of its own. */
 INLINE u32 plain(u32 rule)
@@ -60,17 +62,22 @@ INLINE int apply_signal(struct walk *w)
 	return to_interrupted(w, pc, sp, bp);
 }
 
-/* Rules with a register are good in the leaf only: of callers we know PC, SP
- * and BP alone. */
+/* Rules with a register: only the leaf's are known. Its caller may still have
+ * the same, where the leaf is a subroutine that keeps to other registers, as in
+ * OpenSSL's assembly; believed if the CFA that comes of it is a likely one. */
 INLINE int apply_register(struct walk *w, u32 rule)
 {
 	s64 off = (s32)rule >> 12;
-	if (w->frames != 1)
-		return ended(w, END_INVALID);
 	u64 r = w->regs[off & 15];
 	s64 add = (off >> 4) * 8;
-	if ((rule & 15) == RULE_RETURN_REGISTER)
+	if ((rule & 15) == RULE_RETURN_REGISTER) {
+		if (w->frames > 1)
+			return ended(w, END_INVALID);
 		return to_caller(w, r, w->sp + add, w->bp, w->sp + 1);
+	}
+	u64 size = r + add - w->sp;
+	if (w->frames > 1 && (w->frames > 2 || size > LIKELY_FRAME || size % 8))
+		return ended(w, END_INVALID);
 	return apply_cfa(w, r + add, (rule >> 4) & 255, w->sp + 1);
 }
 

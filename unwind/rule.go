@@ -56,7 +56,9 @@ const (
 	// OpDerefSP: CFA = *(SP + 8·off) + 8·bp, BP is unchanged. (amd64)
 	OpDerefSP Op = 8
 	// OpRegister: CFA = R + 8·o, where R is the register with the DWARF number
-	// off & 15, and o = off >> 4. Only in the leaf are all registers known. (amd64)
+	// off & 15, and o = off >> 4. Only in the leaf are all registers known; its
+	// caller may have the same, which is believed where the frame that comes of
+	// it is at most 64 KiB. (amd64)
 	OpRegister Op = 9
 	// OpReturnRegister: CFA = SP + 8·(off >> 4), and RA is the register with
 	// the DWARF number off & 15. Only in the leaf. (amd64)

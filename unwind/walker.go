@@ -75,10 +75,14 @@ type Walker struct {
 	PACMask uint64
 }
 
+// likelyFrame is the most bytes of a frame found by a register that may not
+// hold any more what it held.
+const likelyFrame = 65536
+
 // frame is one frame being walked.
 type frame struct {
 	Registers
-	first    bool // all registers are known: the leaf
+	depth    int // 0 is the leaf, whose registers are all known
 	returned bool
 	lr       bool // LR is known: the leaf, and a frame that a signal interrupted
 }
@@ -86,7 +90,7 @@ type frame struct {
 // Walk walks from the registers of a thread.
 func (w *Walker) Walk(regs Registers) Walk {
 	var k Walk
-	f := frame{Registers: regs, first: true, lr: true}
+	f := frame{Registers: regs, lr: true}
 	for {
 		if len(k.Frames) >= w.Depth {
 			k.End = EndTruncated
@@ -156,7 +160,7 @@ func (w *Walker) step(f *frame, r Rule, guessed bool) (End, bool) {
 	case !interrupted && !trusted && (f.SP < old || f.SP == old && !f.lr):
 		return EndBadSP, false
 	}
-	f.returned, f.first, f.lr = !interrupted, false, interrupted
+	f.returned, f.depth, f.lr = !interrupted, f.depth+1, interrupted
 	return EndRoot, true
 }
 
@@ -222,7 +226,10 @@ func (w *Walker) amd64(f *frame, r Rule) End {
 	if !ok {
 		return EndUnreadable
 	}
-	if (r.Op() == OpRegister || r.Op() == OpReturnRegister) && !f.first {
+	switch size := cfa - f.SP; {
+	case r.Op() == OpReturnRegister && f.depth > 0,
+		// The leaf's caller may still have its registers.
+		r.Op() == OpRegister && f.depth > 0 && (f.depth > 1 || size > likelyFrame || size%8 != 0):
 		return EndRegister
 	}
 	var ra profile.Addr

@@ -73,7 +73,7 @@ func TestWalker(t *testing.T) {
 		if !slices.Equal(k.Frames, frames) || k.End != c.end {
 			t.Errorf("%s: got %v %v, want %v %v", c.name, k.Frames, k.End, frames, c.end)
 		}
-		f.Registers, f.first, f.lr = regs, true, true
+		f.Registers, f.lr = regs, true
 		rule := c.leaf
 		if rule.Op() == OpNone {
 			rule = Rule(OpFramePointer)
