@@ -29,12 +29,14 @@ type visit struct {
 	other   map[string]uint64 // stacks that are equal to none
 }
 
-// share of equal stacks, once tables are in: samples from before, which are
-// counted apart by the sampler, are taken for what is not equal. Targets begin
-// their work when there are tables, so there are few or none.
+// before counts the samples taken before there were tables.
+func (v *visit) before() uint64 { return v.ends[profile.EndFallback.String()] }
+
+// share of equal stacks, once tables are in: samples from before are taken for
+// such as are not equal. Which they are is not written down; targets begin their
+// work when there should be tables, so there are few or none.
 func (v *visit) share() float64 {
-	before := v.ends[profile.EndFallback.String()]
-	return min(1, float64(v.equal)/float64(max(1, v.samples-min(before, v.samples))))
+	return min(1, float64(v.equal)/float64(max(1, v.samples-min(v.before(), v.samples))))
 }
 
 func percent(part, all uint64) string {
@@ -99,9 +101,9 @@ func visitOne(t *testing.T, v *programs.Variant) *visit {
 		t.Fatal(err)
 	}
 	got := &visit{name: v.Name, ends: map[string]uint64{}, full: make([]uint64, len(stacks)), other: map[string]uint64{}}
-	for _, duration := range []time.Duration{time.Second, 2 * time.Second, 4 * time.Second} {
-		got.add(stacks, recordZoo(t, v, path, duration))
-		if got.share() >= programs.Enough && got.samples >= 200 && len(got.missing(stacks)) == 0 {
+	for _, round := range rounds {
+		got.add(stacks, recordZoo(t, v, path, round.begins, round.duration))
+		if got.share() >= programs.Enough && got.samples >= 200 && 100*got.before() <= got.samples && len(got.missing(stacks)) == 0 {
 			break
 		}
 	}
@@ -126,11 +128,15 @@ func (v *visit) missing(stacks []programs.StackPattern) (none []*programs.StackP
 	return none
 }
 
-// begins is how long a target waits for the tables. Samples of targets that
-// did not wait long enough end as fallback.
-const begins = 400 * time.Millisecond
+// rounds say how long a target waits for the tables, which on a busy machine may
+// take longer, and how long it works then.
+var rounds = []struct{ begins, duration time.Duration }{
+	{400 * time.Millisecond, time.Second},
+	{time.Second, 2 * time.Second},
+	{2 * time.Second, 4 * time.Second},
+}
 
-func recordZoo(t *testing.T, v *programs.Variant, path string, duration time.Duration) *recording {
+func recordZoo(t *testing.T, v *programs.Variant, path string, begins, duration time.Duration) *recording {
 	t.Helper()
 	c := exec.Command(path, v.Args...)
 	c.Dir = filepath.Dir(path)
