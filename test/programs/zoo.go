@@ -115,4 +115,8 @@ var Zoo = []Variant{
 	{Name: "Rust release", Source: "release.rs"},
 	{Name: "Rust release, LTO", Source: "release.rs", Flags: []string{"-C", "lto=fat", "-C", "codegen-units=1"}},
 	{Name: "Rust release, v0 names", Source: "release.rs", Flags: []string{"-C", "symbol-mangling-version=v0"}},
+	{Name: "Go", Source: "gocalls"},
+	{Name: "Go, stripped", Source: "gocalls", Flags: []string{"-ldflags=-s -w"}},
+	{Name: "Go, PIE", Source: "gocalls", Flags: []string{"-buildmode=pie"}},
+	{Name: "Go calls C", Source: "gocgo"},
 }
