@@ -11,6 +11,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -24,7 +25,9 @@ func main() {
 		restart()
 	}
 	for _, c := range checks() {
+		began := time.Now()
 		details, err := c.run()
+		details += fmt.Sprintf("in %v\n", time.Since(began).Round(100*time.Millisecond))
 		for line := range strings.Lines(details) {
 			say("log", c.name, strings.TrimSuffix(line, "\n"))
 		}

@@ -3,14 +3,18 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"maps"
 	"os/exec"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/carverauto/serviceradar-profiler/profile"
 	"github.com/carverauto/serviceradar-profiler/profiler"
@@ -27,41 +31,44 @@ type target struct {
 	// like.
 	chain  []string
 	kernel bool // nearly all samples are taken in kernel mode
-	// odd is the share of the stacks that may be something else.
+	// wait says that the program stands still until the unwind tables are in,
+	// so that every stack must be right. The others work from the beginning.
+	wait   bool
+	framed bool // has frame pointers: its stacks are right without tables too
+	// odd is the share of the stacks that may be something else than chain.
 	odd float64
-	// early is the share of stacks that may be walked before the tables are
-	// in. A child's are in once we have heard of its birth.
-	early float64
 }
 
 func targets() []target {
-	const start, anything = "_start;__libc_start_main*;__libc_start_call_main;main", "..."
+	const start = "_start;__libc_start_main*;__libc_start_call_main;main"
+	thread := map[string]string{"amd64": "__clone3", "arm64": "thread_start"}[runtime.GOARCH]
 	c := func(chain string) []string { return strings.Split(chain, ";") }
 	deep := func(n int) []string {
 		return append(append(c(start), slices.Repeat([]string{"descend"}, n+1)...), "hot_a")
 	}
 	return []target{
-		{name: "45 frames", command: []string{"/bin/depth", "45"}, chain: deep(45), odd: 0.01, early: 0.1},
-		{name: "250 frames", command: []string{"/bin/depth", "250"}, chain: deep(250), odd: 0.01, early: 0.1},
-		{name: "system calls", command: []string{"/bin/syscalls"}, kernel: true,
-			chain: c(start + ";run;sys_read"), odd: 0.01, early: 0.1},
-		{name: "threads", command: []string{"/bin/threads", "8"},
-			chain: c("*clone*;start_thread;worker;run;hot_*"), odd: 0.01, early: 0.1},
-		{name: "goroutines", command: []string{"/bin/goroutines"}, // some of the time goes into changing goroutines
-			chain: c("runtime.goexit;main.work;main.run;main.*"), odd: 0.1, early: 0.1},
-		{name: "children", command: []string{"/bin/forks"}, children: true, // some goes into being born
-			chain: c(start + ";" + anything), odd: 0.3, early: 0.5},
+		{name: "45 frames", command: []string{"/bin/depth", "45"}, chain: deep(45), wait: true, odd: 0.01},
+		{name: "250 frames", command: []string{"/bin/depth", "250"}, chain: deep(250), wait: true, odd: 0.01},
+		{name: "system calls", command: []string{"/bin/syscalls"}, chain: c(start + ";run;sys_read"), kernel: true, wait: true, odd: 0.01},
+		{name: "threads", command: []string{"/bin/threads", "8"}, chain: c(thread + ";start_thread;worker;run;hot_*"), wait: true, odd: 0.01},
+		// Some of the time goes into changing goroutines.
+		{name: "goroutines", command: []string{"/bin/goroutines"}, chain: c("runtime.goexit;main.work;main.run;main.*"), framed: true, odd: 0.2},
+		// Some goes into being born, in libc's own time.
+		{name: "children", command: []string{"/bin/forks"}, children: true, chain: c(start + ";..."), odd: 0.1},
 	}
 }
 
-// frequency is so low that an emulated machine keeps up with it.
-const frequency = 199
+const (
+	frequency = 499
+	enough    = 300 // samples, to speak of one in a hundred
+	// early is the share of stacks that may be walked before the tables are in
+	// where that cannot be avoided: those of children.
+	early = 0.3
+)
 
-// enough samples to speak of one in a hundred.
-const enough = 300
-
-// check records until there are enough samples: how long that takes depends on
-// the machine that emulates this one.
+// check records until there are enough samples, and, where the program waits
+// for them, until the tables are in before it goes on: how long that takes
+// depends on the machine that emulates this one.
 func (t *target) check() (string, error) {
 	p, err := programs.Launch(exec.Command(t.command[0], t.command[1:]...), "ready")
 	if err != nil {
@@ -69,42 +76,60 @@ func (t *target) check() (string, error) {
 	}
 	defer p.Stop()
 	for d := 3 * time.Second; ; d *= 2 {
-		got, err := profiler.Record(context.Background(), session.Spec{PIDs: []int{p.PID}, Children: t.children, Duration: d, Frequency: frequency}, nil)
+		got, err := t.record(p, d)
 		if err != nil && !errors.Is(err, session.ErrNoSamples) {
 			return "", err
 		}
 		s := summarize(got, t)
-		if s.stacks >= enough || d > time.Minute {
-			return s.String(), s.judge(t, got)
+		if s.stacks >= enough && !(t.wait && s.late()) || d > time.Minute {
+			return s.String() + "\n", s.judge(t, got)
 		}
 	}
+}
+
+func (t *target) record(p *programs.Process, d time.Duration) (*profile.Profile, error) {
+	if t.wait {
+		if err := unix.Kill(p.PID, unix.SIGSTOP); err != nil {
+			return nil, fmt.Errorf("stop the program: %w", err)
+		}
+		goOn := time.AfterFunc(d/2, func() { _ = unix.Kill(p.PID, unix.SIGCONT) }) // without it there are no samples
+		defer goOn.Stop()
+	}
+	return profiler.Record(context.Background(), session.Spec{PIDs: []int{p.PID}, Children: t.children, Duration: d, Frequency: frequency}, nil)
 }
 
 // summary is a profile in the figures that are judged, all in samples.
 type summary struct {
 	all, lost uint64
-	walked    uint64 // user stacks, without those before the walk by tables took over
-	early     uint64 // of these, before the tables were in
-	stacks    uint64 // the others
+	fallback  uint64 // user stacks from before the walk by tables took over
+	without   uint64 // walked without the tables that it needs, which were not in yet
+	stacks    uint64 // the other user stacks
 	complete  uint64 // that reached the root
 	right     uint64 // that are the expected one
 	kernel    uint64 // with a kernel part
 	wrong     map[string]uint64
+	truncated map[string]uint64
 	meta      *profile.Metadata
 }
 
+// late says that too many stacks are from before the tables were in.
+func (s *summary) late() bool { return (s.fallback+s.without)*100 > s.stacks }
+
 func summarize(p *profile.Profile, t *target) *summary {
 	m := &p.Meta
-	s := &summary{all: m.Counts.Samples, lost: m.Counts.Lost, complete: m.Ends[profile.EndRoot.String()], wrong: map[string]uint64{}, meta: m}
-	for _, n := range m.Ends {
-		s.walked += n
+	s := &summary{all: m.Counts.Samples, lost: m.Counts.Lost, complete: m.Ends[profile.EndRoot.String()], wrong: map[string]uint64{}, truncated: map[string]uint64{}, meta: m}
+	for end, n := range m.Ends {
+		switch {
+		case end == profile.EndFallback.String():
+			s.fallback += n
+		case end == profile.EndNoTable.String(),
+			// In a child the frame pointer may be that of another program.
+			t.children && (end == profile.EndUnreadable.String() || end == profile.EndBadAddress.String()):
+			s.without += n
+		default:
+			s.stacks += n
+		}
 	}
-	s.walked -= m.Ends[profile.EndFallback.String()]
-	s.early = m.Ends[profile.EndNoTable.String()]
-	if t.children { // what another process had there
-		s.early += m.Ends[profile.EndUnreadable.String()] + m.Ends[profile.EndBadAddress.String()]
-	}
-	s.stacks = s.walked - s.early
 	for i := range p.Samples {
 		sample := &p.Samples[i]
 		user, kernel := split(p, sample)
@@ -113,6 +138,9 @@ func summarize(p *profile.Profile, t *target) *summary {
 		}
 		if len(user) == 0 {
 			continue
+		}
+		if sample.Truncated {
+			s.truncated[short(user)] += sample.Count
 		}
 		if like(user, t.chain) {
 			s.right += sample.Count
@@ -168,18 +196,22 @@ func match(name, pattern string) bool {
 func (s *summary) judge(t *target, p *profile.Profile) error {
 	var errs []error
 	complain := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
-	least := func(what string, n uint64) {
-		if float64(n) < (1-t.odd)*float64(s.stacks) {
-			complain("%d of %d stacks %s, want %.0f %%", n, s.stacks, what, 100*(1-t.odd))
+	least := func(what string, n, of uint64, odd float64) {
+		if float64(n) < (1-odd)*float64(of) {
+			complain("%d of %d stacks %s, want %.0f %%", n, of, what, 100*(1-odd))
 		}
 	}
 	if s.stacks < enough {
 		complain("only %d stacks", s.stacks)
 	}
-	least("are complete", s.complete)
-	least("are the expected one", s.right)
-	if float64(s.early) > t.early*float64(s.walked) {
-		complain("%d of %d stacks were walked before the tables were in, or there is none, want at most %.0f %%", s.early, s.walked, 100*t.early)
+	least("are complete", s.complete, s.stacks, 0.01)
+	all := s.stacks
+	if t.framed {
+		all += s.fallback + s.without
+	}
+	least("are the expected one", s.right, all, t.odd)
+	if t.wait && s.late() || float64(s.without) > early*float64(s.stacks) {
+		complain("%d stacks from before the walk by tables, %d walked without tables, %d with", s.fallback, s.without, s.stacks)
 	}
 	if t.kernel && s.kernel*10 < s.all*9 {
 		complain("%d of %d samples are of kernel mode", s.kernel, s.all)
@@ -193,8 +225,9 @@ func (s *summary) judge(t *target, p *profile.Profile) error {
 	return errors.Join(errs...)
 }
 
-func (s *summary) mostWrong(n int) []string {
-	stacks := slices.SortedFunc(maps.Keys(s.wrong), func(a, b string) int { return int(s.wrong[b]) - int(s.wrong[a]) })
+// most are the n stacks that were seen most often.
+func most(counts map[string]uint64, n int) []string {
+	stacks := slices.SortedFunc(maps.Keys(counts), func(a, b string) int { return cmp.Compare(counts[b], counts[a]) })
 	return stacks[:min(n, len(stacks))]
 }
 
@@ -202,8 +235,11 @@ func (s *summary) String() string {
 	m := s.meta
 	text := fmt.Sprintf("%d samples in %v of %v CPU time, %d lost, %d threads, user stacks by %s, ends %v; %d of %d stacks complete, %d as expected, %d of kernel mode",
 		s.all, m.Duration().Round(time.Millisecond), time.Duration(m.CPUTimeNs).Round(time.Millisecond), s.lost, m.Threads, m.UserStacks, m.Ends, s.complete, s.stacks, s.right, s.kernel)
-	for _, stack := range s.mostWrong(5) {
+	for _, stack := range most(s.wrong, 5) {
 		text += fmt.Sprintf("\n%d × %s", s.wrong[stack], stack)
+	}
+	for _, stack := range most(s.truncated, 5) {
+		text += fmt.Sprintf("\ntruncated: %d × %s", s.truncated[stack], stack)
 	}
 	for _, w := range m.Warnings {
 		text += "\nwarning: " + w
