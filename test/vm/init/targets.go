@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"os"
 	"os/exec"
 	"runtime"
 	"slices"
@@ -70,19 +71,25 @@ const (
 // for them, until the tables are in before it goes on: how long that takes
 // depends on the machine that emulates this one.
 func (t *target) check() (string, error) {
-	p, err := programs.Launch(exec.Command(t.command[0], t.command[1:]...), "ready")
+	c := exec.Command(t.command[0], t.command[1:]...)
+	c.Env = append(os.Environ(), "GOMAXPROCS=1") // an emulated machine with all CPUs busy takes very long for the rest
+	p, err := programs.Launch(c, "ready")
 	if err != nil {
 		return "", err
 	}
 	defer p.Stop()
 	for d := 3 * time.Second; ; d *= 2 {
+		began := time.Now()
 		got, err := t.record(p, d)
 		if err != nil && !errors.Is(err, session.ErrNoSamples) {
 			return "", err
 		}
 		s := summarize(got, t)
 		if s.stacks >= enough && !(t.wait && s.late()) || d > time.Minute {
-			return s.String() + "\n", s.judge(t, got)
+			start := got.Meta.Start
+			took := fmt.Sprintf("%v to load, %v to finish\n", start.Sub(began).Round(time.Millisecond),
+				time.Since(start.Add(got.Meta.Duration())).Round(time.Millisecond))
+			return s.String() + "\n" + took, s.judge(t, got)
 		}
 	}
 }
