@@ -3,7 +3,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Works below as many frames as argument 1 says, for the cost of a sample by
-// the depth of its stack.
+// the depth of its stack. With a second argument it begins when a byte comes on
+// standard input.
 //
 // build: -O2
 // expect: descend;hot_a 100
@@ -12,6 +13,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #define NOINLINE __attribute__((noinline, noclone))
 
@@ -30,8 +32,6 @@ static NOINLINE uint64_t descend(int frames)
 {
 	if (frames > 0)
 		return descend(frames - 1) ^ 1;
-	puts("ready");
-	fflush(stdout);
 	volatile uint64_t x = 1;
 	do
 		x = hot_a(x);
@@ -41,5 +41,11 @@ static NOINLINE uint64_t descend(int frames)
 
 int main(int argc, char **argv)
 {
+	char byte;
+
+	puts("ready");
+	fflush(stdout);
+	if (argc > 2 && read(0, &byte, 1) < 0)
+		return 1;
 	return (int)descend(argc > 1 ? atoi(argv[1]) : 10);
 }

@@ -9,7 +9,7 @@
 // build: -O2
 // stack: (start);main|work;outer;inner;spin
 // also: (start);main|parent;(fork){1,5}
-// also: [ld-linux-x86-64.so.2]|[ld-linux-x86-64.so.2]{1,30}
+// also: (loader)|(loader){1,30}
 // also: _start;__libc_start_main*|...
 
 #include <stdint.h>

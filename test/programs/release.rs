@@ -8,6 +8,7 @@
 // stack: (start);main;std::*{1,12};release::main|release::run;release::first;release::second;release::spin
 // stack: (start);main;std::*{1,12};release::main|release::run;release::methods;<release::Square as release::Shape>::area;release::spin
 // stack: (start);main;std::*{1,12};release::main|release::run;release::sort;core::*{0,12};release::compare;release::spin
+// also: (start);main;std::*{1,12};release::main|release::run;release::sort;core::*{0,12};(libc){1,5}
 // stack: (start);main;std::*{1,12};release::main|release::run;release::catch;...
 // stack: (clone);(thread);...;release::worker|release::first;release::second;release::spin
 

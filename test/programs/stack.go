@@ -39,14 +39,15 @@ var groups = map[string][]string{
 	"(thread)": {"[libc.so.6]", "start_thread"},
 	"(musl)":   {"[libc.so]", "libc_start_main_stage2"},
 	"(libc)": {"[libc.so.6]", "[libc.so]", "qsort*", "__qsort*", "msort_with_tmp", "sift", "trinkle",
-		"mem*", "__mem*", "strlen", "__strlen*", "malloc", "free", "mmap*", "__mmap*", "munmap", "__munmap"},
+		"mem*", "__mem*", "strlen", "__strlen*", "malloc", "free", "__rust*", "__rustc::*", "mmap*", "__mmap*", "munmap", "__munmap"},
 	// What a handler returns to. As a return address it looks like the end of
 	// the function before, which in a static program is of nobody.
 	"(restore)": {"[libc.so.6]", "[signals]", "__restore_rt"},
 	"(sleep)":   {"[libc.so.6]", "nanosleep", "__nanosleep", "clock_nanosleep", "__clock_nanosleep"},
 	"(raise)":   {"[libc.so.6]", "raise", "gsignal", "__pthread_kill*", "pthread_kill*", "getpid", "__getpid", "pthread_self"},
 	"(wait)":    {"[libc.so.6]", "sem_wait*", "sem_post*", "__new_sem_*", "__futex_*", "*pthread_*"},
-	"(fork)":    {"[libc.so.6]", "fork", "__libc_fork", "_Fork", "__run_*fork_handlers", "wait", "__wait*", "wait4", "__libc_wait*", "_exit"},
+	"(loader)":  {"[ld-linux-*", "_dl_*"},
+	"(fork)":    {"[libc.so.6]", "[ld-linux-*", "fork", "__libc_fork", "_Fork", "__run_*fork_handlers", "wait", "__wait*", "wait4", "__libc_wait*", "_exit"},
 	"(runtime)": {"[libstdc++.so.6*", "__cxa_*", "__gxx_*", "_Unwind_*", "free", "std::*"},
 	"...":       {"*"},
 }

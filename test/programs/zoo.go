@@ -95,7 +95,7 @@ var Zoo = []Variant{
 	{Name: "clang -O2", Source: "calls.c", Compiler: "clang-14", Package: "clang-14", Flags: []string{noFP}},
 	{Name: "clang -O3", Source: "calls.c", Compiler: "clang-14", Package: "clang-14", Flags: []string{noFP, "-O3"}},
 	{Name: "C threads, 1,000", Source: "crowd.c", Flags: []string{noFP}},
-	{Name: "C recursion, 400 frames", Source: "depth.c", Flags: []string{noFP, "-fno-optimize-sibling-calls"}, Args: []string{"400"}},
+	{Name: "C recursion, 400 frames", Source: "depth.c", Flags: []string{noFP, "-fno-optimize-sibling-calls"}, Args: []string{"400", "wait"}},
 	{Name: "C exec loop", Source: "execloop.c", Flags: []string{noFP}, Children: true},
 	{Name: "C exec loop, static", Source: "execloop.c", Flags: []string{noFP, "-static"}, Children: true},
 	{Name: "C fork loop", Source: "forks.c", Flags: []string{noFP}, Args: []string{"wait"}, Children: true},
