@@ -4,12 +4,13 @@ package unwind
 
 // DWARF register numbers (System V ABI, AMD64 supplement, figure 3.36).
 const (
+	amd64RBX = 3
 	amd64RBP = 6
 	amd64RSP = 7
 	amd64RIP = 16 // the return address
 )
 
-var amd64 = arch{sp: amd64RSP, fp: amd64RBP, ra: amd64RIP, encode: encodeAMD64}
+var amd64 = arch{sp: amd64RSP, fp: amd64RBP, ra: amd64RIP, kept: amd64RBX, encode: encodeAMD64}
 
 // Where rt_sigreturn's code finds the interrupted frame: SP is at the ucontext
 // (struct rt_sigframe without pretcode, which ret has popped), and 40 bytes

@@ -11,7 +11,7 @@ const (
 	arm64SP = 31
 )
 
-var arm64 = arch{sp: arm64SP, fp: arm64FP, ra: arm64LR, encode: encodeARM64}
+var arm64 = arch{sp: arm64SP, fp: arm64FP, ra: arm64LR, kept: noRegister, encode: encodeARM64}
 
 // Where rt_sigreturn's code finds the interrupted frame: SP is at the
 // rt_sigframe (128 bytes of siginfo, then the ucontext, whose mcontext starts

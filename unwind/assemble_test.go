@@ -171,6 +171,9 @@ func build(t testing.TB, machine elf.Machine, parts ...part) *object.File {
 		flags := p.flags
 		if p.code {
 			flags |= elf.SHF_EXECINSTR
+			if p.addr >= textAddr && p.addr < textAddr+textSize { // where the segment is in the file
+				copy(b[p.addr:textAddr+textSize], p.b)
+			}
 		}
 		add(p.name, elf.SHT_PROGBITS, flags, p.addr, p.b)
 	}

@@ -40,6 +40,7 @@ type span struct {
 	limit uint32
 	first uint32 // in rows
 	count uint32
+	kept  uint8 // see machine
 }
 
 func (s *span) start() uint32   { return uint32(s.key) }
@@ -90,6 +91,7 @@ func (b *builder) add(e *cie, start, size uint64, instructions []byte, src *sour
 		b.rows = append(b.rows, Row{uint32(rel), Rule(OpInvalid)})
 	} else {
 		b.run(e, start, start+size, s.base, instructions, src, at)
+		sp.kept = b.kept
 	}
 	if b.full() { // as if the function had no description
 		b.rows = b.rows[:sp.first]

@@ -64,8 +64,11 @@ type state struct {
 // and how a state becomes a rule.
 type arch struct {
 	sp, fp, ra uint8
+	kept       uint8 // whose place in a function is noted, see kept.go; noRegister: none
 	encode     func(s *state, signal bool) (Rule, Reason)
 }
+
+const noRegister = math.MaxUint8 - 1 // no architecture of ours has so many
 
 type machine struct {
 	arch        *arch
@@ -77,6 +80,7 @@ type machine struct {
 	loc    uint64
 	dirty  bool // s may differ from the last row's
 	broken Reason
+	kept   uint8 // where arch.kept was saved first, in words below the CFA; 0: nowhere
 
 	stack [maxStates]state
 }
@@ -135,7 +139,7 @@ func (m *machine) initial(e *cie, b []byte) (state, Reason) {
 }
 
 func (m *machine) begin(s *state, loc uint64) {
-	m.s, m.depth, m.loc, m.dirty, m.broken = *s, 0, loc, true, 0
+	m.s, m.depth, m.loc, m.dirty, m.broken, m.kept = *s, 0, loc, true, 0, 0
 }
 
 // advance returns how far an instruction moves the location; false if it is
@@ -268,6 +272,10 @@ func (m *machine) set(reg uint64, p place) {
 		m.s.fp = p
 	case uint64(m.arch.ra):
 		m.s.ra = p
+	case uint64(m.arch.kept):
+		if words := -p.off / 8; m.kept == 0 && p.kind == placeAtCFA && words > 0 && words <= math.MaxUint8 && p.off%8 == 0 {
+			m.kept = uint8(words)
+		}
 	}
 }
 

@@ -243,7 +243,8 @@ func differences(t *testing.T, o *object.File, fdes []readelfFDE) (rows int, dif
 			case want == "?" && (got.Op() >= OpPLT || got.bp() == bpFromBP):
 			case want == "?" && got.Op() == OpSP && o.Section(".plt") != nil && o.Section(".plt").Contains(profile.ObjAddr(a)):
 			case d != nil && d.signal && got.Op() == OpSignal:
-			case d == nil && got.Op() == OpSignal && truth.signalBefore(a):
+			case d == nil && got.Op() == OpSignal && (truth.signalBefore(a) || atRestorer(o, a)):
+			case got.Op() == OpDerefSP && got.off() < 0 && want == fmt.Sprintf("CFA=R%d%+d", amd64RBX, 8*int(got.bp())): // kept.go
 			case d == nil && got.Op() == OpRoot && profile.ObjAddr(a) >= o.Entry() && profile.ObjAddr(a) < o.Entry()+entrySize:
 			case got.Op() == OpRoot && l != nil && l.ra == "u": // arm64: the same word for LR
 			case got.Op() == OpInvalid:
@@ -260,6 +261,14 @@ func differences(t *testing.T, o *object.File, fdes []readelfFDE) (rows int, dif
 func (t truth) signalBefore(a uint64) bool {
 	d, _ := t.at(a - 1)
 	return d != nil && d.signal
+}
+
+// atRestorer says that an address is in code that returns from a signal, or one
+// byte before it.
+func atRestorer(o *object.File, a uint64) bool {
+	var code [2 * 9]byte
+	return o.ReadObj(code[:], profile.ObjAddr(a-9)) == nil &&
+		(bytes.Contains(code[:], amd64Restorer[7:]) || bytes.Contains(code[:], arm64Restorer[4:]))
 }
 
 // undescribed says that our rule for an address comes from somewhere else.

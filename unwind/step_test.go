@@ -89,9 +89,9 @@ func step(t *testing.T, path string) {
 		walks, frames = walks+1, frames+len(k.Frames)
 		if k.Guessed > 0 { // the few functions without description: ld.so's _start, _init, crtbegin.o
 			guessed++
-		} else if last, _ := p.find(k.Frames[len(k.Frames)-1]); k.End == EndRegister && last != nil && strings.Contains(last.Path, "/ld-") {
-			// _dl_runtime_resolve realigns the stack and keeps the old SP in rbx,
-			// which the functions that it calls have saved elsewhere.
+		} else if last, _ := p.find(k.Frames[len(k.Frames)-1]); k.End != EndRoot && len(k.Frames) == 2 && last != nil && strings.Contains(last.Path, "/ld-") {
+			// _dl_runtime_resolve keeps the old SP in rbx, and the function that
+			// it calls has not saved that yet.
 			lazy++
 		} else if k.End != EndRoot {
 			if bad++; bad <= 10 {
@@ -106,6 +106,9 @@ func step(t *testing.T, path string) {
 	t.Logf("%d walks of %d frames, %d bad, %d guessed, %d in lazy binding, %d signals", walks, frames, bad, guessed, lazy, signal)
 	if guessed*20 > walks {
 		t.Errorf("%d of %d guessed", guessed, walks)
+	}
+	if lazy*1000 > walks {
+		t.Errorf("%d of %d lost in lazy binding", lazy, walks)
 	}
 	if walks == 0 || signal == 0 {
 		t.Error("did not run")

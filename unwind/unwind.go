@@ -99,6 +99,8 @@ func Build(f *object.File) ([]Table, Stats, error) {
 		}
 	}
 	b.addStubs(f)
+	b.addKept(f)
+	b.addRestorers(f)
 	gos := goText(f)
 	b.addEntry(f, gos)
 	tables := b.assemble(gos)

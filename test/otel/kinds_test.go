@@ -42,6 +42,12 @@ var kinds = []kind{
 		}},
 	{"CFA on a register", "a general register holds the CFA: theirs knows four of them, and these in libcrypto only",
 		func(_ *file, d difference) bool { return d.theirs == none && strings.HasPrefix(d.ours, "CFA=R") }},
+	{"CFA on a saved register", "ld.so's lazy binding: theirs ends there; ours finds the register where the called function saved it, at the last byte of the call",
+		func(_ *file, d difference) bool {
+			return d.theirs == none && d.limit-d.start == 1 && keptRegister.MatchString(d.ours)
+		}},
+	{"signal return", "code that makes the system call rt_sigreturn, and the byte before it, by which return addresses are looked up: theirs looks for it in other places",
+		func(_ *file, d difference) bool { return d.ours == "signal" && d.limit-d.start <= 10 }},
 	{"return in a register", "vfork and return thunks hold the return address in a register: theirs knows only the word below the CFA",
 		func(_ *file, d difference) bool { return d.theirs == none && strings.Contains(d.ours, " RA=R") }},
 	{"wide expression", "the CFA is *(SP + a) + b with b above 32: theirs has no room for it",
@@ -72,6 +78,7 @@ var kinds = []kind{
 
 var (
 	saved          = regexp.MustCompile(`^CFA=SP([+-]\d+) BP=\*\(CFA-(\d+)\)$`)
+	keptRegister   = regexp.MustCompile(`^CFA=\*\(SP-\d+\)\+\d+$`)
 	stackDeref     = regexp.MustCompile(`^CFA=\*\(SP[+-]\d+\)\+(\d+)( BP=.*)?$`)
 	baseExpression = regexp.MustCompile(`^CFA=\*\(BP[+-]\d+\)\+\d+`)
 	offset         = regexp.MustCompile(`^CFA=(SP|BP|FP)\+(\d+)`)
