@@ -20,6 +20,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync"
 
 	"github.com/carverauto/serviceradar-profiler/profile"
 )
@@ -40,6 +41,10 @@ type File struct {
 	segments []Segment // those of type PT_LOAD
 	sections []Section
 	buildID  profile.BuildID
+
+	goOnce  sync.Once
+	goTable *GoTable
+	goErr   error
 }
 
 // Open reads the headers of an open file and takes ownership of it: Close (or

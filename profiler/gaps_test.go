@@ -63,3 +63,26 @@ func TestSignalReturnOfMusl(t *testing.T) {
 		}
 	}
 }
+
+// The caller of a function of Go's without a frame, and all of the stack below.
+func TestFramelessGo(t *testing.T) {
+	needs(t, "go")
+	for _, flags := range [][]string{nil, {"-ldflags=-s -w"}, {"-buildmode=pie", "-ldflags=-s -w"}} {
+		path := filepath.Join(t.TempDir(), "frameless")
+		args := append(append([]string{"build", "-o", path}, flags...), "./testdata/frameless")
+		if out, err := exec.Command("go", args...).CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		target := launch(t, "ready", path)
+		p := record(t, new(profiler.Recorder), spec(1500*time.Millisecond, target.PID))
+		target.Stop()
+		got, ended := share(p, "runtime.main;main.main;main.outer;main.middle;main.leaf"), whole(p)
+		t.Logf("%v: %.1f %% show the leaf's caller, %.1f %% are whole: %v", flags, 100*got, 100*ended, p.Meta.Ends)
+		for i := range min(3, len(p.Samples)) {
+			t.Log(p.Samples[i].Count, stack(p, &p.Samples[i]))
+		}
+		if got < 0.95 || ended < 0.97 {
+			t.Errorf("%v: %.1f %% show the leaf's caller, %.1f %% are whole: %v", flags, 100*got, 100*ended, p.Meta.Ends)
+		}
+	}
+}

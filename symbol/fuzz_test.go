@@ -16,7 +16,7 @@ import (
 )
 
 func FuzzPclntab(f *testing.F) {
-	for _, magic := range []uint32{magicGo12, magicGo116, magicGo118, magicGo120} {
+	for _, magic := range []uint32{object.MagicGo12, object.MagicGo116, object.MagicGo118, object.MagicGo120} {
 		f.Add(assemble(magic, 0x1000, []string{"main.a", "main.b"}, []uint32{0, 0x20, 0x60}))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) { exercisePclntab(b) })
@@ -40,8 +40,8 @@ func FuzzKallsyms(f *testing.F) {
 func FuzzResolve(f *testing.F) {
 	f.Add(tinyELF(elf.SHT_SYMTAB, ".symtab", nil))
 	f.Add(tinyELF(elf.SHT_DYNSYM, ".dynsym", nil))
-	f.Add(tinyELF(elf.SHT_PROGBITS, ".gopclntab", assemble(magicGo120, tinyText, []string{"main.a"}, []uint32{0, 0x20})))
-	f.Add(tinyELF(elf.SHT_PROGBITS, ".gopclntab", assemble(magicGo12, tinyText, []string{"main.a"}, []uint32{0, 0x20})))
+	f.Add(tinyELF(elf.SHT_PROGBITS, ".gopclntab", assemble(object.MagicGo120, tinyText, []string{"main.a"}, []uint32{0, 0x20})))
+	f.Add(tinyELF(elf.SHT_PROGBITS, ".gopclntab", assemble(object.MagicGo12, tinyText, []string{"main.a"}, []uint32{0, 0x20})))
 	f.Fuzz(func(t *testing.T, image []byte) { exerciseResolver(image) })
 }
 
@@ -153,7 +153,7 @@ func TestTinyELF(t *testing.T) {
 	}{
 		{tinyELF(elf.SHT_SYMTAB, ".symtab", nil), []string{"[x]", "first", "first", "label", "label", "[x]", "[x]"}},
 		{tinyELF(elf.SHT_DYNSYM, ".dynsym", nil), []string{"[x]", "first", "first", "[x]", "[x]", "[x]", "[x]"}},
-		{tinyELF(elf.SHT_PROGBITS, ".gopclntab", assemble(magicGo120, tinyText, []string{"main.a"}, []uint32{0, 0x20})),
+		{tinyELF(elf.SHT_PROGBITS, ".gopclntab", assemble(object.MagicGo120, tinyText, []string{"main.a"}, []uint32{0, 0x20})),
 			[]string{"[x]", "main.a", "main.a", "main.a", "main.a", "[x]", "[x]"}},
 	} {
 		// File offset 0 is tinyText−codeAt in memory, and not at the start of a page.
@@ -179,7 +179,7 @@ func TestTinyELF(t *testing.T) {
 func TestDamagedELF(t *testing.T) {
 	for _, image := range [][]byte{
 		tinyELF(elf.SHT_SYMTAB, ".symtab", nil),
-		tinyELF(elf.SHT_PROGBITS, ".gopclntab", assemble(magicGo120, tinyText, []string{"main.a"}, []uint32{0, 0x20})),
+		tinyELF(elf.SHT_PROGBITS, ".gopclntab", assemble(object.MagicGo120, tinyText, []string{"main.a"}, []uint32{0, 0x20})),
 	} {
 		for i := range image {
 			for _, v := range []byte{0, 1, 0x7f, 0xff} {

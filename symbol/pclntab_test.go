@@ -7,11 +7,13 @@ import (
 	"debug/elf"
 	"debug/gosym"
 	"errors"
+	"io"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/carverauto/serviceradar-profiler/object"
 	"github.com/carverauto/serviceradar-profiler/profile"
 )
 
@@ -192,9 +194,9 @@ func assemble(magic uint32, text uint64, names []string, entries []uint32) []byt
 	}
 	var header []byte
 	switch magic {
-	case magicGo12:
+	case object.MagicGo12:
 		header = make([]byte, 16)
-	case magicGo116:
+	case object.MagicGo116:
 		header = make([]byte, 8+7*8)
 	default:
 		header = make([]byte, 8+8*8)
@@ -202,7 +204,7 @@ func assemble(magic uint32, text uint64, names []string, entries []uint32) []byt
 	le.PutUint32(header, magic)
 	header[6], header[7] = 1, 8
 	le.PutUint64(header[8:], uint64(len(names)))
-	relative := magic == magicGo118 || magic == magicGo120
+	relative := magic == object.MagicGo118 || magic == object.MagicGo120
 	width := 8
 	if relative {
 		width = 4
@@ -214,12 +216,12 @@ func assemble(magic uint32, text uint64, names []string, entries []uint32) []byt
 		return le.AppendUint64(b, v)
 	}
 	base := uint64(0) // of _func offsets
-	if magic == magicGo12 {
+	if magic == object.MagicGo12 {
 		base = 16
 	}
 	shift := uint64(0) // name offsets in go1.2 count from the header
 	functabSize := (2*len(entries) - 1) * width
-	if magic == magicGo12 {
+	if magic == object.MagicGo12 {
 		shift = uint64(16 + functabSize + len(names)*(width+4))
 	}
 	for i, e := range entries {
@@ -239,9 +241,9 @@ func assemble(magic uint32, text uint64, names []string, entries []uint32) []byt
 		}
 	}
 	switch magic {
-	case magicGo12:
+	case object.MagicGo12:
 		return slices.Concat(header, functab, functions, strings)
-	case magicGo116:
+	case object.MagicGo116:
 		le.PutUint64(header[8+8*2:], uint64(len(header)))
 		le.PutUint64(header[8+8*6:], uint64(len(header)+len(strings)))
 	default:
@@ -255,14 +257,14 @@ func assemble(magic uint32, text uint64, names []string, entries []uint32) []byt
 func TestAllVersions(t *testing.T) {
 	const text = 0x401000
 	names, entries := []string{"main.a", "main.b", "main.c"}, []uint32{0, 0x20, 0x60, 0x80}
-	for _, magic := range []uint32{magicGo12, magicGo116, magicGo118, magicGo120} {
+	for _, magic := range []uint32{object.MagicGo12, object.MagicGo116, object.MagicGo118, object.MagicGo120} {
 		b := assemble(magic, text, names, entries)
 		p, err := parsePclntab(bytes.NewReader(b), int64(len(b)))
 		if err != nil {
 			t.Fatalf("%#x: %v", magic, err)
 		}
-		if p.relative {
-			p.text = text
+		if p.Relative {
+			p.Text = text
 		}
 		addrs := []profile.ObjAddr{text - 1, text, text + 0x1f, text + 0x20, text + 0x5f, text + 0x7f, text + 0x80}
 		got := make([]string, len(addrs))
@@ -276,7 +278,7 @@ func TestAllVersions(t *testing.T) {
 }
 
 func TestDamagedPclntab(t *testing.T) {
-	for _, magic := range []uint32{magicGo12, magicGo116, magicGo118, magicGo120} {
+	for _, magic := range []uint32{object.MagicGo12, object.MagicGo116, object.MagicGo118, object.MagicGo120} {
 		b := assemble(magic, 0x1000, []string{"main.a", "main.b"}, []uint32{0, 0x20, 0x60})
 		for i := range b {
 			for _, v := range []byte{0, 0x7f, 0xff} {
@@ -287,7 +289,7 @@ func TestDamagedPclntab(t *testing.T) {
 			exercisePclntab(b[:i])
 		}
 		le.PutUint64(b[8:], 1<<60)
-		if _, err := parsePclntab(bytes.NewReader(b), int64(len(b))); !errors.Is(err, errPclntab) {
+		if _, err := parsePclntab(bytes.NewReader(b), int64(len(b))); !errors.Is(err, object.ErrGoTable) {
 			t.Errorf("%#x: %v", magic, err)
 		}
 	}
@@ -295,7 +297,7 @@ func TestDamagedPclntab(t *testing.T) {
 
 func exercisePclntab(b []byte) {
 	if p, err := parsePclntab(bytes.NewReader(b), int64(len(b))); err == nil {
-		p.entries()
+		p.Entries()
 		p.Find([]profile.ObjAddr{0, 1, 0x1000, 0x1010, 0x1030, 1 << 40, ^profile.ObjAddr(0)}, func(int, Symbol) {})
 	}
 }
@@ -303,12 +305,17 @@ func exercisePclntab(b []byte) {
 // A table whose text cannot be proved is not used: no names rather than wrong.
 func TestNoProof(t *testing.T) {
 	o := openFile(t, buildC(t))
-	b := assemble(magicGo120, 0, []string{"main.a"}, []uint32{0, 0x20})
+	b := assemble(object.MagicGo120, 0, []string{"main.a"}, []uint32{0, 0x20})
 	p, err := parsePclntab(bytes.NewReader(b), int64(len(b)))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := p.locate(o, 0x123456); !errors.Is(err, errNoText) {
+	if err := p.Locate(o, 0x123456); !errors.Is(err, object.ErrNoGoText) {
 		t.Errorf("got %v", err)
 	}
+}
+
+func parsePclntab(r io.ReaderAt, size int64) (*pclntab, error) {
+	t, err := object.ParseGoTable(r, size)
+	return &pclntab{t}, err
 }

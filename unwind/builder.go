@@ -21,6 +21,7 @@ type builder struct {
 	segments  []segment
 	rows      []Row
 	spans     []span
+	restorers []uint64 // where signal handlers return to, without a description
 	functions int
 	limit     int  // of rows
 	overflow  bool // it was reached: no more functions are read

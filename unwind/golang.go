@@ -11,7 +11,8 @@ import (
 // Go's code has no .eh_frame, and keeps frame pointers on both architectures
 // (the runtime's own execution tracer relies on them). So what nobody else
 // described in the code of a Go program is Go's; the C code that was linked in
-// has descriptions of its own. The price: assembly without descriptions in the
+// has descriptions of its own. Where a frame pointer is not the function's own,
+// pcsp.go has something better. The price: assembly without descriptions in the
 // same section counts as Go's.
 
 // isGo recognizes an object that the Go linker made, or had a part in.

@@ -23,6 +23,9 @@ const (
 	// files of a Debian system were 3.9, the mean was 5.3. The format's own
 	// limit is about 2; what needs that is cut short.
 	bytesPerRow = 3
+	// Rows of one of Go's functions, the one for the gap behind it included; a
+	// mean of 5 was seen.
+	rowsPerGoFunction = 8
 	// Rows of an object for everything but functions and stubs: gaps of each
 	// segment, Go's code, the entry point.
 	fixedRows = 4 * maxSegments
@@ -33,6 +36,9 @@ func bound(f *object.File, sources []source) int {
 	n := int64(fixedRows)
 	for i := range sources {
 		n += min(sources[i].size, maxSource) / bytesPerRow
+	}
+	if t, err := f.GoTable(); err == nil && t != nil {
+		n += min(t.Count, maxGoFunctions) * rowsPerGoFunction
 	}
 	for i := range f.Sections() {
 		if s := &f.Sections()[i]; isStubs(s) {

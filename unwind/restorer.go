@@ -49,6 +49,7 @@ func (b *builder) addRestorers(f *object.File) {
 			if found++; found > maxRestorers || b.full() {
 				return
 			}
+			b.restorers = append(b.restorers, s.base+uint64(at))
 			// The handler's return address is the first byte, and is looked up
 			// one byte earlier.
 			b.spans = append(b.spans, span{

@@ -101,6 +101,9 @@ func Build(f *object.File) ([]Table, Stats, error) {
 	b.addStubs(f)
 	b.addKept(f)
 	b.addRestorers(f)
+	if err := b.addGo(f); err != nil {
+		return nil, Stats{}, fmt.Errorf("read Go's function table: %w", err)
+	}
 	gos := goText(f)
 	b.addEntry(f, gos)
 	tables := b.assemble(gos)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package symbol
+package object
 
 import (
 	"debug/elf"
@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 
-	"github.com/carverauto/serviceradar-profiler/object"
 	"github.com/carverauto/serviceradar-profiler/profile"
 )
 
@@ -41,26 +40,31 @@ const (
 // maxModules bounds the places that look like a moduledata at first sight.
 const maxModules = 16
 
-var errNoText = errors.New("cannot find where Go's code begins")
+var ErrNoGoText = errors.New("cannot find where Go's code begins")
 
-// openPclntab returns the Go function table of an object; nil without an error
-// if it is not Go's.
-func openPclntab(f *object.File) (*pclntab, error) {
-	t, at, err := findPclntab(f)
+// GoTable returns the Go function table; nil without an error if the object is
+// not Go's.
+func (f *File) GoTable() (*GoTable, error) {
+	f.goOnce.Do(func() { f.goTable, f.goErr = f.openGoTable() })
+	return f.goTable, f.goErr
+}
+
+func (f *File) openGoTable() (*GoTable, error) {
+	t, at, err := findGoTable(f)
 	if t == nil || err != nil {
 		return nil, err
 	}
-	if err := t.locate(f, at); err != nil {
+	if err := t.Locate(f, at); err != nil {
 		return nil, fmt.Errorf("read Go's function table: %w", err)
 	}
 	return t, nil
 }
 
-// findPclntab also returns where the table is in memory.
-func findPclntab(f *object.File) (*pclntab, profile.ObjAddr, error) {
+// findGoTable also returns where the table is in memory.
+func findGoTable(f *File) (*GoTable, profile.ObjAddr, error) {
 	for _, name := range []string{".gopclntab", ".data.rel.ro.gopclntab"} {
 		if s := f.Section(name); s != nil {
-			t, err := parsePclntab(s, s.FileSize)
+			t, err := ParseGoTable(s, s.FileSize)
 			if err != nil {
 				return nil, 0, fmt.Errorf("read %s: %w", name, err)
 			}
@@ -72,7 +76,7 @@ func findPclntab(f *object.File) (*pclntab, profile.ObjAddr, error) {
 	}
 	for _, name := range []string{".data.rel.ro", ".rodata"} {
 		if s := f.Section(name); s != nil {
-			if t, off := searchPclntab(s); t != nil {
+			if t, off := searchGoTable(s); t != nil {
 				return t, s.ObjAddr + profile.ObjAddr(off), nil
 			}
 		}
@@ -80,15 +84,15 @@ func findPclntab(f *object.File) (*pclntab, profile.ObjAddr, error) {
 	return nil, 0, nil
 }
 
-// searchPclntab looks for the table inside of a section.
-func searchPclntab(s *object.Section) (found *pclntab, at int64) {
+// searchGoTable looks for the table inside of a section.
+func searchGoTable(s *Section) (found *GoTable, at int64) {
 	var off int64
 	tries := 0
 	chunks(s, s.FileSize, pointerSize, func(b []byte) {
 		for ; len(b) >= pointerSize && found == nil && tries < maxModules; b, off = b[pointerSize:], off+pointerSize {
-			if isPclntab(b) {
+			if isGoTable(b) {
 				tries++
-				if t, err := parsePclntab(io.NewSectionReader(s, off, s.FileSize-off), s.FileSize-off); err == nil {
+				if t, err := ParseGoTable(io.NewSectionReader(s, off, s.FileSize-off), s.FileSize-off); err == nil {
 					found, at = t, off
 				}
 			}
@@ -97,25 +101,25 @@ func searchPclntab(s *object.Section) (found *pclntab, at int64) {
 	return found, at
 }
 
-// locate finds runtime.text, given where the table is in memory.
-func (t *pclntab) locate(f *object.File, at profile.ObjAddr) error {
-	first, end, err := t.entries()
+// Locate finds runtime.text, given where the table is in memory.
+func (t *GoTable) Locate(f *File, at profile.ObjAddr) error {
+	first, end, err := t.Entries()
 	if err != nil {
 		return err
 	}
-	if !t.relative {
+	if !t.Relative {
 		if !isCode(f, profile.ObjAddr(first), profile.ObjAddr(end)) {
 			// A position-independent program of Go 1.17 or older, whose entries
 			// are all written by relocations.
-			return errNoText
+			return ErrNoGoText
 		}
 		return nil
 	}
 	fits := func(text uint64) bool {
 		return text != 0 && isCode(f, profile.ObjAddr(text+first), profile.ObjAddr(text+end))
 	}
-	if fits(t.header.text) {
-		t.text = profile.ObjAddr(t.header.text)
+	if fits(t.text) {
+		t.Text = profile.ObjAddr(t.text)
 		return nil
 	}
 	modules, err := moduleCandidates(f, at)
@@ -139,15 +143,15 @@ func (t *pclntab) locate(f *object.File, at profile.ObjAddr) error {
 	for _, m := range modules {
 		text := words[m+moduleText]
 		if fits(text) && words[m+moduleMinPC] == text+first && words[m+moduleMaxPC] == text+end {
-			t.text = profile.ObjAddr(text)
+			t.Text = profile.ObjAddr(text)
 			return nil
 		}
 	}
-	return errNoText
+	return ErrNoGoText
 }
 
 // isCode says whether [start, limit) is part of one executable segment.
-func isCode(f *object.File, start, limit profile.ObjAddr) bool {
+func isCode(f *File, start, limit profile.ObjAddr) bool {
 	for _, s := range f.Segments() {
 		if s.Executable() && start < limit && start >= s.ObjAddr && uint64(limit-s.ObjAddr) <= uint64(s.FileSize) {
 			return true
@@ -159,7 +163,7 @@ func isCode(f *object.File, start, limit profile.ObjAddr) bool {
 // moduleCandidates returns the addresses of pointers to the table: one is the
 // first word of moduledata. Go 1.26 has a section for it; before, it is among
 // other data.
-func moduleCandidates(f *object.File, table profile.ObjAddr) ([]profile.ObjAddr, error) {
+func moduleCandidates(f *File, table profile.ObjAddr) ([]profile.ObjAddr, error) {
 	if s := f.Section(".go.module"); s != nil {
 		return []profile.ObjAddr{s.ObjAddr}, nil
 	}
@@ -194,7 +198,7 @@ func moduleCandidates(f *object.File, table profile.ObjAddr) ([]profile.ObjAddr,
 	return found, err
 }
 
-func wordAt(f *object.File, a profile.ObjAddr) uint64 {
+func wordAt(f *File, a profile.ObjAddr) uint64 {
 	var b [pointerSize]byte
 	if f.ReadObj(b[:], a) != nil {
 		return 0
@@ -205,12 +209,16 @@ func wordAt(f *object.File, a profile.ObjAddr) uint64 {
 // eachRelative yields the words that the dynamic linker writes knowing nothing
 // but the load bias: where, and the object address that will be there. (The
 // packed form of the same, SHT_RELR, keeps the value in the word itself.)
-func eachRelative(f *object.File, each func(where profile.ObjAddr, value uint64)) error {
+func eachRelative(f *File, each func(where profile.ObjAddr, value uint64)) error {
 	relative := uint32(elf.R_X86_64_RELATIVE)
 	if f.Machine() == elf.EM_AARCH64 {
 		relative = uint32(elf.R_AARCH64_RELATIVE)
 	}
-	for _, r := range relocations(f) {
+	for i := range f.Sections() {
+		r := &f.Sections()[i]
+		if r.Type != elf.SHT_RELA || r.Flags&elf.SHF_ALLOC == 0 || r.EntrySize != relaSize {
+			continue
+		}
 		err := chunks(r, r.FileSize, relaSize, func(b []byte) {
 			for ; len(b) >= relaSize; b = b[relaSize:] {
 				if le.Uint32(b[8:]) == relative {
@@ -224,3 +232,28 @@ func eachRelative(f *object.File, each func(where profile.ObjAddr, value uint64)
 	}
 	return nil
 }
+
+// relaSize is the size of Elf64_Rela (gABI chapter 4, "Relocation").
+const relaSize = 24
+
+// chunks reads a table of so many bytes and calls each with whole entries.
+func chunks(r io.ReaderAt, size int64, entry int, each func(b []byte)) error {
+	if size > maxGoTable {
+		return fmt.Errorf("table of %d bytes is too big: %w", size, ErrFormat)
+	}
+	const chunk = 64 << 10
+	size -= size % int64(entry)
+	buffer := make([]byte, min(int64(chunk/entry*entry), size))
+	for off := int64(0); off < size; {
+		b := buffer[:min(int64(len(buffer)), size-off)]
+		if err := readFull(r, b, off); err != nil {
+			return err
+		}
+		each(b)
+		off += int64(len(b))
+	}
+	return nil
+}
+
+// maxGoTable bounds the time for one table, in bytes.
+const maxGoTable = 1 << 30

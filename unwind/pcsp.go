@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package unwind
+
+import (
+	"debug/elf"
+	"errors"
+	"io"
+	"slices"
+
+	"github.com/carverauto/serviceradar-profiler/object"
+)
+
+// Go says of each instruction how far SP is below where the caller left it
+// (pcsp, a table of values by PC; cmd/internal/obj/pcln.go writes it, and
+// runtime.pcvalue reads it). Its code keeps frame pointers, which are right in
+// the body of a function and follow stack switches of the runtime, which pcsp
+// does not. So frame pointers stay the rule, and pcsp is for where they are
+// wrong, because the caller's is still or again in the register:
+//
+//	depth 0   nothing is pushed: functions without a frame, the first
+//	          instructions of all others, and their ret
+//	depth 8   amd64: BP is pushed, but still the caller's for an instruction
+//
+// This needs about three rows a function; rows for all depths would be six, and
+// wrong in systemstack and its like. Functions that set SP to something else,
+// and those that begin a stack, are left to frame pointers.
+//
+// Versions before Go 1.18 do not say which functions these are (flag).
+
+// Flags of a function (internal/abi/symtab.go).
+const (
+	goTopFrame = 1 << iota // the first of a stack
+	goSPWrite              // switches stacks
+	goAssembly
+)
+
+// Where _func has pcsp and the flags (runtime/runtime2.go).
+const (
+	goPCSPAt     = 16
+	goFlagAt118  = 37
+	goFlagAt120  = 41
+	goFunctionIs = 44 // bytes of a _func without what varies
+)
+
+const (
+	maxGoFunctions = 1 << 20
+	maxPCSP        = 1 << 26 // changes in all of them; a big program has two million
+)
+
+// addGo adds rows for Go's functions where frame pointers are wrong. A table
+// that cannot be read is as none: frame pointers throughout.
+func (b *builder) addGo(f *object.File) error {
+	t, err := f.GoTable()
+	if t == nil || err != nil || t.Magic != object.MagicGo118 && t.Magic != object.MagicGo120 {
+		if errors.Is(err, object.ErrFormat) || errors.Is(err, object.ErrGoTable) || errors.Is(err, object.ErrNoGoText) {
+			b.unexpressed[ReasonMalformed]++
+			err = nil
+		}
+		return err
+	}
+	g := goReader{builder: b, table: t, in: paged{r: t, size: t.Size()}, flagAt: goFlagAt120, entry: uint64(f.Entry()), arm64: f.Machine() == elf.EM_AARCH64}
+	if t.Magic == object.MagicGo118 {
+		g.flagAt = goFlagAt118
+	}
+	var pair [8]byte
+	next := func(i int64) bool { return g.in.read(pair[:], t.Functab+8*i) == nil }
+	if !next(0) {
+		return nil
+	}
+	start, function := t.Pair(pair[:])
+	for i := int64(1); i <= min(t.Count, maxGoFunctions) && !b.full(); i++ {
+		// Behind the last pair is the end of its function, half a pair.
+		n := len(pair)
+		if i == t.Count {
+			n = 4
+		}
+		if g.in.read(pair[:n], t.Functab+8*i) != nil {
+			return nil
+		}
+		limit, after := t.Pair(pair[:])
+		if limit > start && g.steps < maxPCSP {
+			g.function(uint64(start), uint64(limit), int64(function))
+		}
+		start, function = limit, after
+	}
+	return nil
+}
+
+// goReader reads Go's functions.
+type goReader struct {
+	*builder
+	table  *object.GoTable
+	in     paged
+	flagAt int64
+	entry  uint64 // of the program
+	steps  int
+	arm64  bool
+}
+
+// function adds the rows of one.
+func (g *goReader) function(start, limit uint64, function int64) {
+	var fn [goFunctionIs]byte
+	s, rel := g.within(start)
+	if s == nil || limit-start > s.size-rel || g.in.read(fn[:], g.table.Functions+function) != nil {
+		return
+	}
+	flags := fn[g.flagAt]
+	if g.entry >= start && g.entry < limit || slices.ContainsFunc(g.restorers, func(a uint64) bool { return a >= start && a < limit }) {
+		return // nobody called it
+	}
+	if flags&(goTopFrame|goSPWrite) != 0 || le.Uint32(fn[goPCSPAt:]) == 0 {
+		return
+	}
+	first := len(g.rows)
+	pc, limit32 := uint32(rel), uint32(rel+limit-start)
+	depth, at := int64(-1), g.table.PCTab+int64(le.Uint32(fn[goPCSPAt:]))
+	pushed, quantum := false, uint32(1)
+	if g.arm64 {
+		quantum = 4
+	}
+	for i := 0; pc < limit32 && g.steps < maxPCSP && !g.full(); i++ {
+		g.steps++
+		change, n1 := g.in.uvarint(at)
+		delta, n2 := g.in.uvarint(at + n1)
+		if n1 == 0 || n2 == 0 || change == 0 && i > 0 || delta == 0 {
+			break
+		}
+		at += n1 + n2
+		depth += int64(change>>1) ^ -int64(change&1) // zigzag
+		rule := g.rule(depth, flags)
+		if pushed && !g.arm64 && rule.Op() == OpSP && rule.off() == 2 {
+			rule = Rule(OpFramePointer) // before the last pop: as good, and fewer rows
+		}
+		pushed = pushed || depth > 0
+		g.row(first, pc, rule)
+		if delta > uint64((limit32-pc)/quantum) {
+			break
+		}
+		pc += uint32(delta) * quantum
+	}
+	if len(g.rows) == first || g.full() {
+		g.rows = g.rows[:first]
+		return
+	}
+	g.spans = append(g.spans, span{
+		key: uint64(s.index)<<32 | rel, limit: limit32, first: uint32(first), count: uint32(len(g.rows) - first),
+	})
+}
+
+// rule is what holds at a depth.
+func (g *goReader) rule(depth int64, flags uint8) Rule {
+	switch {
+	case depth == 0 && g.arm64:
+		return arm64Rule(OpSP, 0, 0, 0)
+	case depth == 0:
+		return amd64Rule(OpSP, bpUnchanged, 1)
+	case depth == 8 && !g.arm64 && flags&goAssembly == 0: // assembly may push anything
+		return amd64Rule(OpSP, 2, 2)
+	}
+	return Rule(OpFramePointer)
+}
+
+// paged reads small pieces of a big table through pages that it keeps: what is
+// read is near to what was read before, or one of the tables that many functions
+// share.
+type paged struct {
+	r     io.ReaderAt
+	size  int64
+	pages map[int64][]byte
+}
+
+const (
+	pagedSize = 32 << 10
+	maxPaged  = 64
+)
+
+// page returns what there is from an offset on, up to the end of its page.
+func (p *paged) page(off int64) []byte {
+	if off < 0 || off >= p.size {
+		return nil
+	}
+	n := off / pagedSize
+	b, ok := p.pages[n]
+	if !ok {
+		if p.pages == nil || len(p.pages) >= maxPaged {
+			p.pages = map[int64][]byte{}
+		}
+		b = make([]byte, min(pagedSize, p.size-n*pagedSize))
+		k, _ := p.r.ReadAt(b, n*pagedSize) // what is missing shows where it is wanted
+		b = b[:k]
+		p.pages[n] = b
+	}
+	return b[min(off-n*pagedSize, int64(len(b))):]
+}
+
+// read fills b.
+func (p *paged) read(b []byte, off int64) error {
+	for len(b) > 0 {
+		n := copy(b, p.page(off))
+		if n == 0 {
+			return io.ErrUnexpectedEOF
+		}
+		b, off = b[n:], off+int64(n)
+	}
+	return nil
+}
+
+// uvarint reads a number of at most 32 bits (encoding/binary's form) and says
+// how many bytes it has; 0 if it is none.
+func (p *paged) uvarint(off int64) (v uint64, n int64) {
+	b := p.page(off)
+	for shift := uint(0); shift < 35; shift += 7 {
+		if len(b) == 0 {
+			if b = p.page(off + n); len(b) == 0 {
+				return 0, 0
+			}
+		}
+		v |= uint64(b[0]&0x7f) << shift
+		n++
+		if b[0] < 0x80 {
+			return v, n
+		}
+		b = b[1:]
+	}
+	return 0, 0
+}
