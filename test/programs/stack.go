@@ -47,6 +47,7 @@ var groups = map[string][]string{
 	"(raise)":   {"[libc.so.6]", "raise", "gsignal", "__pthread_kill*", "pthread_kill*", "getpid", "__getpid", "pthread_self"},
 	"(wait)":    {"[libc.so.6]", "sem_wait*", "sem_post*", "__new_sem_*", "__futex_*", "*pthread_*"},
 	"(loader)":  {"[ld-linux-*", "_dl_*"},
+	"(loading)": {"[ld-linux-*", "[libc.so.6]", "dlopen*", "dlclose*", "dlsym*", "_dl_*", "malloc", "calloc", "free", "__dl*", "_rtld*", "_setjmp"},
 	"(fork)":    {"[libc.so.6]", "[ld-linux-*", "fork", "__libc_fork", "_Fork", "__run_*fork_handlers", "wait", "__wait*", "wait4", "__libc_wait*", "_exit"},
 	"(runtime)": {"[libstdc++.so.6*", "__cxa_*", "__gxx_*", "_Unwind_*", "free", "std::*"},
 	"...":       {"*"},
@@ -105,6 +106,9 @@ func (s *StackPattern) String() string { return s.text }
 
 // Equal reports whether a user stack, root first, is the one stated.
 func (s *StackPattern) Equal(stack []string) bool { return equal(s.parts, s.must, stack) }
+
+// Begins reports whether a user stack, right or wrong, begins where this one does.
+func (s *StackPattern) Begins(stack []string) bool { return s.parts[0].is(stack[0]) }
 
 // Full reports whether it is so down to the last frame stated.
 func (s *StackPattern) Full(stack []string) bool { return equal(s.parts, len(s.parts), stack) }

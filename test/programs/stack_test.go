@@ -45,6 +45,18 @@ func TestStackPattern(t *testing.T) {
 	check("main|a::{{closure}}", "main;a::{{closure}}", true, true)
 }
 
+func TestStackBegins(t *testing.T) {
+	s, err := parseStack("(start);main|run", start)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for first, want := range map[string]bool{"_start": true, "main": false, "[unknown]": false} {
+		if got := s.Begins([]string{first, "main", "other"}); got != want {
+			t.Errorf("a stack from %s on begins there: %v, want %v", first, got, want)
+		}
+	}
+}
+
 func TestParseStackRefuses(t *testing.T) {
 	for _, bad := range []string{"", "main;run", "main|down{3,2}", "main|down{1,2,3}", "main|down{,}"} {
 		if _, err := parseStack(bad, start); err == nil {

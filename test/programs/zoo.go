@@ -21,6 +21,10 @@ type Variant struct {
 	Args      []string
 	Children  bool   // to be recorded with its children
 	Start     string // what calls main, if not glibc does
+	// Late says that what it runs is made known to the kernel by us, while it
+	// runs already: how soon depends on how busy the machine is. Until then its
+	// stacks may end early, but none that reaches the root may be wrong.
+	Late bool
 }
 
 // Enough is the share of stacks that must be equal to a stated one.
@@ -96,8 +100,9 @@ var Zoo = []Variant{
 	{Name: "clang -O3", Source: "calls.c", Compiler: "clang-14", Package: "clang-14", Flags: []string{noFP, "-O3"}},
 	{Name: "C threads, 1,000", Source: "crowd.c", Flags: []string{noFP}},
 	{Name: "C recursion, 400 frames", Source: "depth.c", Flags: []string{noFP, "-fno-optimize-sibling-calls"}, Args: []string{"400", "wait"}},
-	{Name: "C exec loop", Source: "execloop.c", Flags: []string{noFP}, Children: true},
-	{Name: "C exec loop, static", Source: "execloop.c", Flags: []string{noFP, "-static"}, Children: true},
+	{Name: "C exec loop", Source: "execloop.c", Flags: []string{noFP}, Children: true, Late: true},
+	{Name: "C exec loop, static", Source: "execloop.c", Flags: []string{noFP, "-static"}, Children: true, Late: true},
+	{Name: "C dlopen loop", Source: "dlopens.c", Flags: []string{noFP}, Libraries: []string{"first.c", "second.c"}, Late: true},
 	{Name: "C fork loop", Source: "forks.c", Flags: []string{noFP}, Args: []string{"wait"}, Children: true},
 	{Name: "C signals", Source: "signals.c", Flags: []string{noFP}},
 	{Name: "C signals, alternate stack", Source: "signals.c", Flags: []string{noFP}, Args: []string{"alternate"}},
