@@ -27,11 +27,12 @@
 #define WALK_FRAMES 16
 /* The kernel ends a chain of tail calls after 33 (32 before Linux 5.16), the
  * first one into the walk included. */
-#define USER_FRAMES (32 * WALK_FRAMES)
+#define WALK_RUNS 32
+#define USER_FRAMES (WALK_RUNS * WALK_FRAMES)
 
-/* Addresses in one CPU's region: at 64 samples between two drains, stacks that
- * are all new and 256 frames deep fit. A power of two, so that a mask proves
- * the bound to the verifier. 128 KiB a CPU and buffer. */
+/* Addresses in one CPU's region (for how long that does: LookInterval of
+ * package sampler). A power of two, so that a mask proves the bound to the
+ * verifier. 128 KiB a CPU and buffer. */
 #define REGION_FRAMES 16384
 /* Room behind the last start, so that a full stack always fits; and behind
  * that, for the kernel to write a part of the most frames. */
@@ -268,7 +269,7 @@ struct walk {
 	u32 lr_known; /* in the leaf, and where a signal interrupted */
 	u32 pending;  /* tables are still to come */
 	u32 start;    /* of the stack, in the region */
-	u32 pad;
+	u32 runs;     /* of the walk's program */
 };
 _Static_assert(sizeof(struct walk) == 8 * 6 + 128 + 8 + WINDOW_BYTES + 14 * 4, "abi");
 

@@ -129,6 +129,7 @@ INLINE void begin(struct walk *w, u64 pid_tgid, u32 space, u32 buffer, u32 start
 	w->start = start;
 	w->interrupted = 1;
 	w->no_table = 0;
+	w->runs = 0;
 	w->returned = 0;
 	w->lr_known = 0;
 	w->window_start = NOWHERE;
@@ -196,10 +197,15 @@ int walk(struct regs *ctx)
 	struct cpu *cpu = map_lookup(&cpus, &zero);
 	if (!w || !cpu)
 		return 0;
-	if (walk_on(cpu, w) != STEP_DONE)
+	w->runs++;
+	if (walk_on(cpu, w) != STEP_DONE) {
 		tail_call(ctx, &programs, 0);
-	/* It ended, or the kernel allows no more tail calls: then it is truncated,
-	 * which is what end says from the beginning. */
+		/* The kernel allows no more tail calls: then it is truncated, which is
+		 * what end says from the beginning. Or this program is just being put
+		 * in its place, and the way to itself is not there yet. */
+		if (w->runs < WALK_RUNS)
+			w->end = END_FALLBACK;
+	}
 	finish(cpu, w);
 	return 0;
 }

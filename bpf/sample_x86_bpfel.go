@@ -129,7 +129,7 @@ type SampleWalk struct {
 	LrKnown      uint32
 	Pending      uint32
 	Start        uint32
-	Pad          uint32
+	Runs         uint32
 }
 
 // Names of all BPF objects in the ELF.

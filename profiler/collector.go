@@ -172,6 +172,16 @@ func (c *collector) isRunning(t *target) bool {
 // drain takes in what was counted so far.
 func (c *collector) drain() error { return c.drainWith(c.hearLate) }
 
+func (c *collector) drainIfDue() error {
+	c.draining.Lock()
+	due, err := c.sampler.Due()
+	c.draining.Unlock()
+	if err != nil || !due {
+		return err
+	}
+	return c.drain()
+}
+
 // drainWith calls before when the samples are there, and then adds them.
 func (c *collector) drainWith(before func()) error {
 	c.draining.Lock()

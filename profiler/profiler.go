@@ -91,7 +91,7 @@ func (r *Recorder) Record(ctx context.Context, spec session.Spec, progress func(
 func (c *collector) collect(ctx context.Context, s *sampler.Sampler, progress func(session.Progress)) (profile.Ended, error) {
 	deadline := time.NewTimer(time.Until(c.meta.Start.Add(c.spec.Duration)))
 	defer deadline.Stop()
-	tick := time.NewTicker(s.DrainInterval())
+	tick := time.NewTicker(s.LookInterval())
 	defer tick.Stop()
 	var reported time.Time
 	for {
@@ -102,7 +102,7 @@ func (c *collector) collect(ctx context.Context, s *sampler.Sampler, progress fu
 			return profile.EndedDuration, nil
 		case <-tick.C:
 		}
-		if err := c.drain(); err != nil {
+		if err := c.drainIfDue(); err != nil {
 			return "", err
 		}
 		if !c.anyRunning() {

@@ -109,9 +109,9 @@ func (s *Sampler) openAs(p program) error {
 	return nil
 }
 
-// spec reads the objects and fits the maps to the machine: room for every
-// sample between two drains to be a new stack, and as much again for a drain
-// that comes late.
+// spec reads the objects and fits the maps to the machine: room for four times
+// the samples after which a drain is due, should all be new stacks and the drain
+// come late.
 func (s *Sampler) spec(p program) (*ebpf.CollectionSpec, error) {
 	spec, err := p.load()
 	if err != nil {
@@ -124,7 +124,8 @@ func (s *Sampler) spec(p program) (*ebpf.CollectionSpec, error) {
 	if p.locked {
 		spec.Programs[bpf.SampleProgSample] = spec.Programs[bpf.SampleProgSampleLocked]
 	}
-	n := uint32(max(2048, cpus*samplesPerDrain*4))
+	s.dueSamples = uint64(max(512, cpus*2*samplesPerLook))
+	n := uint32(4 * s.dueSamples)
 	for _, name := range []string{bpf.SampleMapCounts0, bpf.SampleMapCounts1, bpf.SampleMapStacks0, bpf.SampleMapStacks1} {
 		spec.Maps[name].MaxEntries = n
 	}

@@ -41,6 +41,33 @@ func (sc *scratch) init() {
 	sc.ids = map[uint64][]profile.Addr{}
 }
 
+// drainMark is when a drain was, in time and in samples.
+type drainMark struct {
+	at      time.Time
+	samples uint64
+}
+
+// Due says whether it is time for a Drain. To drain seldom is cheaper for the
+// kernel side: a stack that it has is counted in a third of the time that a new
+// one takes, and every drain makes all of them new.
+func (s *Sampler) Due() (bool, error) {
+	if time.Since(s.last.at) >= longestWait {
+		return true, nil
+	}
+	cpus, err := s.cpus()
+	if err != nil {
+		return false, err
+	}
+	samples := uint64(0)
+	for i := range cpus {
+		if c := &cpus[i]; c.Epoch == s.epoch && c.Cursor >= regionFrames/4 {
+			return true, nil
+		}
+		samples += cpus[i].Samples
+	}
+	return samples-s.last.samples >= s.dueSamples, nil
+}
+
 // Drain hands over what was counted since the last drain, while sampling goes
 // on in the other buffer.
 //
@@ -55,9 +82,11 @@ func (s *Sampler) Drain(each func(Count)) error {
 	if err := s.objs.CurrentConfig.Put(uint32(0), bpf.SampleConfig{Epoch: s.epoch}); err != nil {
 		return fmt.Errorf("drain: change buffer: %w", err)
 	}
-	if err := s.waitUntilLeft(); err != nil {
+	taken, err := s.waitUntilLeft()
+	if err != nil {
 		return err
 	}
+	s.last = drainMark{time.Now(), taken}
 	counts, stacks := s.objs.Counts0, s.objs.Stacks0
 	if old == 1 {
 		counts, stacks = s.objs.Counts1, s.objs.Stacks1
@@ -165,11 +194,11 @@ func (s *Sampler) region(buffer int, cpu uint16) (*bpf.SampleRegion, error) {
 const leaveTimeout = 2 * time.Second
 
 // waitUntilLeft returns when every run of the program that may have seen the
-// old epoch is over.
-func (s *Sampler) waitUntilLeft() error {
+// old epoch is over, and how many samples there were then.
+func (s *Sampler) waitUntilLeft() (uint64, error) {
 	before, err := s.cpus()
 	if err != nil {
-		return err
+		return 0, err
 	}
 	now := before
 	left := func(i int) bool {
@@ -182,14 +211,18 @@ func (s *Sampler) waitUntilLeft() error {
 			cpu++
 			continue
 		case time.Now().After(deadline):
-			return fmt.Errorf("drain: CPU %d has not left the sampling program within %v", cpu, leaveTimeout)
+			return 0, fmt.Errorf("drain: CPU %d has not left the sampling program within %v", cpu, leaveTimeout)
 		}
 		time.Sleep(50 * time.Microsecond)
 		if now, err = s.cpus(); err != nil {
-			return err
+			return 0, err
 		}
 	}
-	return nil
+	samples := uint64(0)
+	for i := range now {
+		samples += now[i].Samples
+	}
+	return samples, nil
 }
 
 // cpus reads the states of all CPUs.

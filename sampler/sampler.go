@@ -40,17 +40,19 @@ type Options struct {
 // Sampler samples a set of processes. Its methods must not be called
 // concurrently, but for those on targets and tables.
 type Sampler struct {
-	program   program // which was loaded
-	objs      objects
-	stackMaps stackMaps // of the build for old kernels
-	walk      walkObjects
-	options   Options
-	events    []*event
-	epoch     uint32
-	maxFrames int // a part walked by the kernel with this many frames was cut
-	drained   uint64
-	orphans   uint64 // counts whose stack was not found
-	scratch   scratch
+	program    program // which was loaded
+	objs       objects
+	stackMaps  stackMaps // of the build for old kernels
+	walk       walkObjects
+	options    Options
+	events     []*event
+	epoch      uint32
+	maxFrames  int // a part walked by the kernel with this many frames was cut
+	drained    uint64
+	last       drainMark // the last drain
+	dueSamples uint64    // after so many a drain is due
+	orphans    uint64    // counts whose stack was not found
+	scratch    scratch
 
 	mu      sync.Mutex     // guards what follows
 	targets map[int]uint32 // their spaces
@@ -94,17 +96,22 @@ func Open(o Options) (*Sampler, error) {
 }
 
 const (
-	framesInPart = 127 // KERNEL_FRAMES of abi.h
-	buffers      = 2   // BUFFERS of abi.h
-	// samplesPerDrain is how many samples a CPU may take between two drains
-	// with nothing lost even if every stack is new and 256 frames deep.
-	samplesPerDrain = 64
+	framesInPart = 127   // KERNEL_FRAMES of abi.h
+	buffers      = 2     // BUFFERS of abi.h
+	regionFrames = 16384 // REGION_FRAMES
+	// samplesPerLook is how many samples a CPU may take between two looks
+	// (Due); a quarter of a region, and these, all new and 256 frames deep,
+	// fit into one.
+	samplesPerLook = 32
+	// longestWait is how long counts may stay in the kernel, so that progress
+	// looks alive.
+	longestWait = time.Second
 )
 
-// DrainInterval is how often to call Drain: often enough that the maps cannot
-// run full, and that progress looks alive.
-func (s *Sampler) DrainInterval() time.Duration {
-	return min(250*time.Millisecond, max(5*time.Millisecond, s.options.Frequency.Period()*samplesPerDrain))
+// LookInterval is how often to ask whether a Drain is due: often enough that
+// the maps cannot run full.
+func (s *Sampler) LookInterval() time.Duration {
+	return min(250*time.Millisecond, max(5*time.Millisecond, s.options.Frequency.Period()*samplesPerLook))
 }
 
 // AddTarget makes the kernel sample all threads of a process, those born later

@@ -92,7 +92,7 @@ func run(t *testing.T, s *sampler.Sampler, d time.Duration, each func(sampler.Co
 	if err := s.Start(); err != nil {
 		t.Fatal(err)
 	}
-	for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(s.DrainInterval()) {
+	for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(s.LookInterval()) {
 		if err := s.Drain(counted); err != nil {
 			t.Fatal(err)
 		}
