@@ -4,8 +4,7 @@
 // goroutines: plain calls, closures, methods behind an interface, deferred
 // functions, panics, callbacks from the library, recursion of 400 frames on a
 // stack that had to grow for it, and the runtime's own stack. It begins when a
-// byte comes on standard input. With an argument it calls a function without a
-// frame of its own besides.
+// byte comes on standard input.
 //
 // build: -trimpath
 // stack: runtime.goexit;main.main.gowrap1;main.worker|main.run;main.first;main.second;main.third;main.spin
@@ -16,7 +15,6 @@
 // stack: runtime.goexit;main.main.gowrap1;main.worker|main.run;main.deep{400};main.spin
 // stack: runtime.goexit;main.main.gowrap1;main.worker|main.run;main.recovers;main.fails;runtime.gopanic;main.recovers.func1;main.spin
 // also: runtime.goexit;main.main.gowrap1;main.worker|main.run;main.recovers;...
-// also: runtime.goexit;main.main.gowrap1;main.worker|main.run;main.above;main.leaf
 // also: runtime.goexit;runtime.main|main.main;...
 // also: runtime.morestack|...
 // also: runtime.mcall|...
@@ -31,17 +29,11 @@ import (
 	"slices"
 )
 
-// frame is called so that its caller has a frame of its own: Go gives leaves
-// none.
-//
-//go:noinline
-func frame() {}
-
-// Some 10 µs: a chain in which each multiplication waits for the one before.
+// Some 10 µs: a chain in which each multiplication waits for the one before. Go
+// gives such a leaf no frame.
 //
 //go:noinline
 func spin(x uint64) uint64 {
-	frame()
 	for range 8000 {
 		x = x*6364136223846793005 + 1
 	}
@@ -136,19 +128,6 @@ func traces(buf []byte) uint64 {
 	return uint64(runtime.Stack(buf, false)) ^ 1
 }
 
-// leaf is spin without a frame.
-//
-//go:noinline
-func leaf(x uint64) uint64 {
-	for range 8000 {
-		x = x*6364136223846793005 + 1
-	}
-	return x
-}
-
-//go:noinline
-func above(x uint64) uint64 { return leaf(x) ^ 1 }
-
 //go:noinline
 func run(shapes []shape, buf []byte, x uint64) uint64 {
 	for range 5 {
@@ -159,16 +138,8 @@ func run(shapes []shape, buf []byte, x uint64) uint64 {
 		x += traces(buf)
 	}
 	x += sorts(x)
-	if leaves {
-		for range 20 {
-			x = above(x)
-		}
-	}
 	return deep(400, x) ^ 1
 }
-
-// leaves says that there are functions without frames to be called.
-var leaves = len(os.Args) > 1
 
 //go:noinline
 func worker(x uint64) {

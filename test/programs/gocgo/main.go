@@ -29,14 +29,10 @@ import (
 	"os"
 )
 
-//go:noinline
-func frame() {}
-
 // Some 10 µs: see gocalls.
 //
 //go:noinline
 func spin(x uint64) uint64 {
-	frame()
 	for range 8000 {
 		x = x*6364136223846793005 + 1
 	}
