@@ -6,8 +6,9 @@
 // package sampler.
 //
 // The headers build on one another: kernel.h (what the kernel offers), abi.h
-// (what both sides share), maps.h, unwind.h (the walk), regs_*.h (where a
-// thread's registers are), then sample.bpf.c.
+// (what both sides share), maps.h, stack.h (reading the thread's stack),
+// rules_*.h (the rules of an architecture, applied), unwind.h (the walk); task.h
+// and regs_*.h (where a thread's registers are); then sample.bpf.c.
 package bpf
 
 // clang's version is part of the output; Debian 12 has this one. __TARGET_ARCH

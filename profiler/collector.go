@@ -3,6 +3,7 @@
 package profiler
 
 import (
+	"fmt"
 	"maps"
 	"os"
 	"runtime"
@@ -282,6 +283,9 @@ func (c *collector) account(totals sampler.Totals) {
 	c.meta.Ends = map[string]uint64{}
 	for end, n := range c.ends {
 		c.meta.Ends[end.String()] = n
+	}
+	if totals.LostParts > 0 {
+		c.meta.Warn(fmt.Sprintf("%d samples have no kernel part: before Linux 5.4 such parts are kept by the kernel, which had no room for them", totals.LostParts))
 	}
 	if totals.FirstSample != 0 {
 		c.meta.FirstSample = time.Now().Add(totals.FirstSample - monotonic())
