@@ -47,7 +47,7 @@ func run() error {
 	quick := flag.Bool("quick", false, "fewer repetitions: a look, not a result")
 	only := flag.String("only", "", "one measurement: first, memory, cost, file, slowdown, tables or stacks")
 	programs := flag.String("programs", "", "of stacks: only these programs, with commas between")
-	lasts := flag.Float64("seconds", 20, "of stacks: how long each program is sampled")
+	lasts := flag.Float64("seconds", 0, "of stacks: how long each program is sampled (default 20, 4 with -quick)")
 	dump := flag.Bool("dump-unfinished", false, "of stacks: write where stacks ended that did not reach their root to standard error")
 	srprof := flag.String("srprof", "", "measure this program instead of building one")
 	flag.Parse()
@@ -62,6 +62,9 @@ func run() error {
 	}
 	defer os.RemoveAll(dir)
 	b := &bench{ctx: ctx, dir: dir, srprof: *srprof, quick: *quick, tools: map[string]bool{}}
+	if *lasts == 0 {
+		*lasts = float64(b.rounds(4, 20))
+	}
 	b.lasts, b.warm, b.dump = time.Duration(*lasts*float64(time.Second)), 3*time.Second, *dump
 	if *programs != "" {
 		b.programs = strings.Split(*programs, ",")

@@ -11,6 +11,7 @@ import (
 	"math"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/carverauto/serviceradar-profiler/profile"
@@ -29,7 +30,7 @@ func (b *bench) wholeStacks() error {
 	if !b.tools["perf"] {
 		return errors.New("there is nothing to compare with: perf is not installed")
 	}
-	out := table{title: "Whole stacks: real programs", columns: []string{"program", "samples", "complete, by the walk", "before tables", "at a root, by the last frame", "perf: samples", "at a root", "hottest functions alike", "chance alone", "after chance"}}
+	out := table{title: "Whole stacks: real programs", columns: []string{"program", "samples", "complete, by the walk", "at a root, by the last frame", "perf: samples", "at a root", "hottest functions alike", "chance alone", "after chance", "the others ended"}}
 	for _, p := range b.realPrograms() {
 		if len(b.programs) > 0 && !slices.Contains(b.programs, p.name) {
 			continue
@@ -49,7 +50,7 @@ func (b *bench) wholeStacks() error {
 		}
 	}
 	out.note("srprof at %d Hz and perf record --call-graph dwarf at %d Hz, both for %s on the same processes at the same time. "+
-		"Before tables: samples of the first moments, walked by frame pointer until the tables were made. "+
+		"Frame pointer only, and most of no table: samples of the first moments, before the tables were made. "+
 		"At a root: the last frame lies in code whose own call frame information says that it has no caller (_start, clone, clone3), judged by address and the same for both; perf may have 1,024 frames. "+
 		"Functions: the sum of the smaller of both shares, by leaf; code without a name counts by its page of 4 KB. "+
 		"Chance alone: what two draws of these sizes from one distribution have in common, the mean of %d.",
@@ -69,7 +70,7 @@ type comparison struct {
 	images                    images
 	ours                      []stack
 	perfs                     []stack
-	complete, early           float64            // shares by the walk's own account
+	complete                  float64            // share by the walk's own account
 	one, other                map[string]float64 // samples by function: ours, perf's
 	overlap, chance, leftover float64
 	ends                      map[string]uint64
@@ -123,7 +124,6 @@ func (c *comparison) account(m *profile.Metadata) {
 		all += n
 	}
 	c.complete = float64(m.Ends[profile.EndRoot.String()]) / float64(all)
-	c.early = float64(m.Ends[profile.EndFallback.String()]) / float64(all)
 }
 
 // atRoot counts the samples with a user part, and those of them whose last
@@ -148,9 +148,24 @@ func (c *comparison) cells(name string) []string {
 	user, root := c.atRoot(c.ours)
 	perfUser, perfRoot := c.atRoot(c.perfs)
 	return []string{
-		name, number(user, 0, ""), percent(c.complete), percent(c.early), percent(root / user), number(perfUser, 0, ""), percent(perfRoot / perfUser),
+		name, number(user, 0, ""), percent(c.complete), percent(root / user), number(perfUser, 0, ""), percent(perfRoot / perfUser),
 		number(100*c.overlap, 1, " %"), number(100*c.chance, 1, " %"), number(100*c.leftover, 1, " %"),
+		c.others(),
 	}
+}
+
+// others says how the incomplete stacks ended, by the walk's own account.
+func (c *comparison) others() string {
+	var all []string
+	for _, end := range slices.Sorted(maps.Keys(c.ends)) {
+		if end != profile.EndRoot.String() {
+			all = append(all, fmt.Sprintf("%s %d", end, c.ends[end]))
+		}
+	}
+	if len(all) == 0 {
+		return missing
+	}
+	return strings.Join(all, ", ")
 }
 
 // dump writes where the stacks that did not reach their root ended, and which
