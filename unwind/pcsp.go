@@ -26,6 +26,10 @@ import (
 // wrong in systemstack and its like. Functions that set SP to something else,
 // and those that begin a stack, are left to frame pointers.
 //
+// crosscall2, by which C calls Go, makes two frame records on amd64, because it
+// saves C's registers as a C function would. The second one has C's BP where the
+// return address should be. It switches no stack, so pcsp is right throughout.
+//
 // Versions before Go 1.18 do not say which functions these are (flag).
 
 // Flags of a function (internal/abi/symtab.go).
@@ -37,6 +41,7 @@ const (
 
 // Where _func has pcsp and the flags (runtime/runtime2.go).
 const (
+	goNameAt     = 4
 	goPCSPAt     = 16
 	goFlagAt118  = 37
 	goFlagAt120  = 41
@@ -45,6 +50,7 @@ const (
 
 const (
 	maxGoFunctions = 1 << 20
+	maxFromC       = 1 << 10 // bytes; crosscall2 takes 80
 	maxPCSP        = 1 << 26 // changes in all of them; a big program has two million
 )
 
@@ -116,6 +122,7 @@ func (g *goReader) function(start, limit uint64, function int64) {
 	pc, limit32 := uint32(rel), uint32(rel+limit-start)
 	depth, at := int64(-1), g.table.PCTab+int64(le.Uint32(fn[goPCSPAt:]))
 	pushed, quantum := false, uint32(1)
+	fromC := !g.arm64 && flags&goAssembly != 0 && g.named(fn[:], "crosscall2")
 	if g.arm64 {
 		quantum = 4
 	}
@@ -129,6 +136,9 @@ func (g *goReader) function(start, limit uint64, function int64) {
 		at += n1 + n2
 		depth += int64(change>>1) ^ -int64(change&1) // zigzag
 		rule := g.rule(depth, flags)
+		if fromC && depth >= 8 && depth%8 == 0 && depth < maxFromC {
+			rule = amd64Rule(OpSP, 2, int32(depth/8+1))
+		}
 		if pushed && !g.arm64 && rule.Op() == OpSP && rule.off() == 2 {
 			rule = Rule(OpFramePointer) // before the last pop: as good, and fewer rows
 		}
@@ -146,6 +156,12 @@ func (g *goReader) function(start, limit uint64, function int64) {
 	g.spans = append(g.spans, span{
 		key: uint64(s.index)<<32 | rel, limit: limit32, first: uint32(first), count: uint32(len(g.rows) - first),
 	})
+}
+
+// named says whether a _func has that name.
+func (g *goReader) named(fn []byte, name string) bool {
+	b := make([]byte, len(name)+1)
+	return g.in.read(b, g.table.Names+int64(le.Uint32(fn[goNameAt:]))) == nil && string(b) == name+"\x00"
 }
 
 // rule is what holds at a depth.

@@ -83,6 +83,35 @@ func TestFramelessGo(t *testing.T) {
 	}
 }
 
+// C's way into Go keeps to pcsp throughout: its frame pointer leads to a record
+// that has no return address.
+func TestCrosscall(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "gocgo")
+	c := exec.Command("go", "build", "-o", path, "../test/programs/gocgo")
+	c.Env = append(os.Environ(), "CGO_ENABLED=1")
+	if out, err := c.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	o := open(t, path)
+	if o.Machine() != elf.EM_X86_64 {
+		t.Skip("amd64 only")
+	}
+	tables, _, err := Build(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	start, limit := symbolAt(t, o, "crosscall2")
+	for a := start; a < limit; a++ {
+		switch r := tables[0].Rule(a).Text(o.Machine()); {
+		case r == "CFA=SP+8" && (a == start || a == limit-1): // nothing is pushed
+		case strings.HasPrefix(r, "CFA=SP+") && strings.HasSuffix(r, " BP=*(CFA-16)") && a != start && a != limit-1:
+		case r == "frame pointer" && a == limit-2: // BP is that of its first record again
+		default:
+			t.Errorf("%+d: %s", a-start, r)
+		}
+	}
+}
+
 // goTable assembles a table of one function.
 func goTable(magic uint32, flag int, flags uint8, pcsp []byte) []byte {
 	const header, size = 72, 0x100

@@ -124,4 +124,5 @@ var Zoo = []Variant{
 	{Name: "Go, stripped", Source: "gocalls", Flags: []string{"-ldflags=-s -w"}},
 	{Name: "Go, PIE", Source: "gocalls", Flags: []string{"-buildmode=pie"}},
 	{Name: "Go calls C", Source: "gocgo"},
+	{Name: "Go calls C calls Go", Source: "gocgo", Args: []string{"back"}},
 }
