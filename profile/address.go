@@ -111,7 +111,12 @@ type Frame struct {
 	Name string
 	// SystemName is the name as the symbol table has it (mangled).
 	SystemName string
-	Kind       FrameKind
+	// File is the source file, as the compiler was given it, and Line the line
+	// in it: of the call that was going on, or of the code itself in the leaf.
+	// Empty and 0 where that is not known.
+	File string
+	Line int
+	Kind FrameKind
 	// Unknown says that no name was found.
 	Unknown bool
 }

@@ -40,6 +40,7 @@ const maxDemangling = 2 * time.Second
 // tables are the sources of one object, and what is wrong with one that is
 // there but cannot be used.
 type tables struct {
+	calls   []CallSource
 	sources []Source
 	err     error
 }
@@ -203,6 +204,15 @@ func (r *run) resolve(g *group) {
 	rest := g.lookups
 	t := r.tables(g)
 	failed := t.err
+	for _, s := range t.calls {
+		if len(rest) == 0 {
+			return
+		}
+		var err error
+		if rest, err = r.askCalls(s, rest); err != nil && failed == nil {
+			failed = err
+		}
+	}
 	for _, s := range t.sources {
 		if len(rest) == 0 {
 			return
@@ -241,66 +251,6 @@ func (r *run) tables(g *group) *tables {
 		r.resolver.objects[g.file] = t
 	}
 	return t
-}
-
-// ask gives frames to the lookups that a source has names for, and returns the
-// others. The lookups are sorted by address.
-func (r *run) ask(s Source, lookups []lookup, kernel bool) ([]lookup, error) {
-	addrs := make([]profile.ObjAddr, 0, len(lookups))
-	first := make([]int32, 0, len(lookups)+1) // index of the first lookup of each address
-	for i, l := range lookups {
-		if i == 0 || l.addr != lookups[i-1].addr {
-			addrs, first = append(addrs, l.addr), append(first, int32(i))
-		}
-	}
-	first = append(first, int32(len(lookups)))
-	named := make([]bool, len(addrs))
-	_, isGo := s.(*pclntab)
-	err := s.Find(addrs, func(i int, sym Symbol) {
-		named[i] = true
-		f := r.frame(sym.Name, kernel, isGo)
-		for _, l := range lookups[first[i]:first[i+1]] {
-			r.set(l.id, f)
-		}
-	})
-	var rest []lookup
-	for i, ok := range named {
-		if !ok {
-			rest = append(rest, lookups[first[i]:first[i+1]]...)
-		}
-	}
-	return rest, err
-}
-
-// frame returns the frame of a name. Names come again, in this call and the
-// next: they are demangled and kept once.
-func (r *run) frame(name string, kernel, isGo bool) profile.Frame {
-	k := frameKey{name: name, goes: isGo}
-	if kernel {
-		k.kind = profile.FrameKernel
-	}
-	f, ok := r.resolver.frames[k]
-	if !ok {
-		f = profile.Frame{SystemName: printable(name), Kind: k.kind}
-		f.Name = f.SystemName
-		if !isGo && r.resolver.demangling < maxDemangling {
-			begin := time.Now()
-			f.Name = Demangle(name)
-			r.resolver.demangling += time.Since(begin)
-		}
-		r.resolver.frames[k] = f
-	}
-	return f
-}
-
-func (r *run) set(id profile.AddressID, f profile.Frame) {
-	if len(r.block) == 0 { // never; but better an allocation than a panic
-		r.block = make([]profile.Frame, 1)
-	}
-	frames := r.block[:1:1]
-	r.block = r.block[1:]
-	frames[0] = f
-	r.p.Addresses[id].Frames = frames
 }
 
 func (r *run) unknown(id profile.AddressID, err error) {

@@ -38,6 +38,23 @@ type Source interface {
 	Find(addrs []profile.ObjAddr, found func(i int, s Symbol)) error
 }
 
+// Call is a function that is active at an address: inlined into the next one,
+// or, the last one, compiled on its own.
+type Call struct {
+	Name string // as in the object: mangled, if it is a language's that mangles
+	File string // "" if not known
+	Line int    // in File, 0 if not known
+}
+
+// CallSource is a source that knows of inlined calls and lines: debug
+// information. What it knows of an address is better than any symbol.
+type CallSource interface {
+	// Find calls found for each address that it knows something of, with all
+	// calls there, innermost first; the slice is good until found returns.
+	// Otherwise it is as Source's.
+	Find(addrs []profile.ObjAddr, found func(i int, calls []Call)) error
+}
+
 // Why an address has no name.
 var (
 	// ErrHidden: the kernel shows no addresses of its symbols. It does to

@@ -48,8 +48,7 @@ func (e *encoder) addMappings() {
 }
 
 // describeMappings says what is known of each mapping's addresses. pprof looks
-// for the file and its names only where HasFunctions is false. File names and
-// lines are not known to us at all.
+// for the file and its names only where HasFunctions is false.
 func (e *encoder) describeMappings() {
 	for i := range e.in.Addresses {
 		a := &e.in.Addresses[i]
@@ -59,6 +58,8 @@ func (e *encoder) describeMappings() {
 		}
 		for j := range a.Frames {
 			m.HasFunctions = m.HasFunctions || !a.Frames[j].Unknown
+			m.HasFilenames = m.HasFilenames || a.Frames[j].File != ""
+			m.HasLineNumbers = m.HasLineNumbers || a.Frames[j].Line > 0
 		}
 		m.HasInlineFrames = m.HasInlineFrames || len(a.Frames) > 1
 		if e.in.Mappings[a.Mapping].Kind == profile.MappingKernel {

@@ -41,7 +41,7 @@ type encoder struct {
 	functions map[function]*pb.Function
 }
 
-type function struct{ name, systemName string }
+type function struct{ name, systemName, file string }
 
 func encode(p *profile.Profile) *pb.Profile {
 	e := &encoder{in: p, functions: map[function]*pb.Function{}}
@@ -92,12 +92,13 @@ func (e *encoder) lines(a *profile.Address) []pb.Line {
 	lines := make([]pb.Line, len(a.Frames))
 	for i := range a.Frames {
 		lines[i].Function = e.function(&a.Frames[i])
+		lines[i].Line = int64(a.Frames[i].Line)
 	}
 	return lines
 }
 
 func (e *encoder) function(f *profile.Frame) *pb.Function {
-	k := function{clean(f.Name), clean(f.SystemName)}
+	k := function{clean(f.Name), clean(f.SystemName), clean(f.File)}
 	if k.name == "" {
 		k.name = "[unknown]"
 	}
@@ -107,7 +108,7 @@ func (e *encoder) function(f *profile.Frame) *pb.Function {
 	if kept := e.functions[k]; kept != nil {
 		return kept
 	}
-	added := &pb.Function{ID: uint64(len(e.out.Function) + 1), Name: k.name, SystemName: k.systemName}
+	added := &pb.Function{ID: uint64(len(e.out.Function) + 1), Name: k.name, SystemName: k.systemName, Filename: k.file}
 	e.functions[k] = added
 	e.out.Function = append(e.out.Function, added)
 	return added

@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package symbol
+
+import (
+	"time"
+
+	"github.com/carverauto/serviceradar-profiler/profile"
+)
+
+// ask gives frames to the lookups that a source has names for, and returns the
+// others. The lookups are sorted by address.
+func (r *run) ask(s Source, lookups []lookup, kernel bool) ([]lookup, error) {
+	_, isGo := s.(*pclntab)
+	return r.each(lookups, func(addrs []profile.ObjAddr, found func(i int, of func(profile.AddressID))) error {
+		return s.Find(addrs, func(i int, sym Symbol) {
+			f := r.frame(sym.Name, kernel, isGo)
+			found(i, func(id profile.AddressID) { r.set(id, f) })
+		})
+	})
+}
+
+// askCalls is ask for a source that knows of inlined calls.
+func (r *run) askCalls(s CallSource, lookups []lookup) ([]lookup, error) {
+	var frames []profile.Frame
+	return r.each(lookups, func(addrs []profile.ObjAddr, found func(i int, of func(profile.AddressID))) error {
+		return s.Find(addrs, func(i int, calls []Call) {
+			frames = frames[:0]
+			for _, c := range calls {
+				if c.Name == "" { // half a truth: the symbols know better
+					return
+				}
+				f := r.frame(c.Name, false, false)
+				f.File, f.Line = printable(c.File), max(c.Line, 0)
+				frames = append(frames, f)
+			}
+			if len(frames) > 0 {
+				found(i, func(id profile.AddressID) { r.set(id, frames...) })
+			}
+		})
+	})
+}
+
+// each lets find look for the addresses of the lookups, each once, and returns
+// the lookups of those that it did not find.
+func (r *run) each(lookups []lookup, find func(addrs []profile.ObjAddr, found func(i int, of func(profile.AddressID))) error) ([]lookup, error) {
+	addrs := make([]profile.ObjAddr, 0, len(lookups))
+	first := make([]int32, 0, len(lookups)+1) // index of the first lookup of each address
+	for i, l := range lookups {
+		if i == 0 || l.addr != lookups[i-1].addr {
+			addrs, first = append(addrs, l.addr), append(first, int32(i))
+		}
+	}
+	first = append(first, int32(len(lookups)))
+	named := make([]bool, len(addrs))
+	err := find(addrs, func(i int, of func(profile.AddressID)) {
+		named[i] = true
+		for _, l := range lookups[first[i]:first[i+1]] {
+			of(l.id)
+		}
+	})
+	var rest []lookup
+	for i, ok := range named {
+		if !ok {
+			rest = append(rest, lookups[first[i]:first[i+1]]...)
+		}
+	}
+	return rest, err
+}
+
+// frame returns the frame of a name. Names come again, in this call and the
+// next: they are demangled and kept once.
+func (r *run) frame(name string, kernel, isGo bool) profile.Frame {
+	k := frameKey{name: name, goes: isGo}
+	if kernel {
+		k.kind = profile.FrameKernel
+	}
+	f, ok := r.resolver.frames[k]
+	if !ok {
+		f = profile.Frame{SystemName: printable(name), Kind: k.kind}
+		f.Name = f.SystemName
+		if !isGo && r.resolver.demangling < maxDemangling {
+			begin := time.Now()
+			f.Name = Demangle(name)
+			r.resolver.demangling += time.Since(begin)
+		}
+		r.resolver.frames[k] = f
+	}
+	return f
+}
+
+// set gives an address its frames, innermost first.
+func (r *run) set(id profile.AddressID, fs ...profile.Frame) {
+	n := len(fs)
+	if len(r.block) < n {
+		r.block = make([]profile.Frame, max(n, 256))
+	}
+	frames := r.block[:n:n]
+	r.block = r.block[n:]
+	copy(frames, fs)
+	r.p.Addresses[id].Frames = frames
+}
