@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path"
@@ -83,6 +84,7 @@ func newApt(dir string, ks []kernel) (*apt, error) {
 		"APT::Sandbox::User=",              // as whoever runs the tests, also in a folder of theirs
 		"Acquire::Check-Valid-Until=false", // suites at the end of their life are what we want
 		"APT::Update::Post-Invoke-Success=", "APT::Update::Post-Invoke=",
+		"Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false", // what desktops add
 	} {
 		a.options = append(a.options, "-o", o)
 	}
@@ -110,13 +112,17 @@ func (a *apt) sources(ks []kernel) (string, error) {
 	if security == "" {
 		security = strings.TrimSuffix(main, "/") + "-security"
 	}
-	var lines strings.Builder
+	arches := map[string][]string{} // by suite
 	for _, k := range ks {
+		arches[k.suite] = append(arches[k.suite], k.arch)
+	}
+	var lines strings.Builder
+	for _, suite := range slices.Sorted(maps.Keys(arches)) {
 		uri := main
-		if strings.HasSuffix(k.suite, "-security") {
+		if strings.HasSuffix(suite, "-security") {
 			uri = security
 		}
-		fmt.Fprintf(&lines, "deb [arch=%s] %s %s main\n", k.arch, uri, k.suite)
+		fmt.Fprintf(&lines, "deb [arch=%s] %s %s main\n", strings.Join(arches[suite], ","), uri, suite)
 	}
 	return lines.String(), nil
 }
