@@ -25,6 +25,10 @@ var compilers = map[string]string{"amd64": "gcc", "arm64": "aarch64-linux-gnu-gc
 // says.
 var targets = []string{"depth.c", "syscalls.c", "threads.c", "forks.c", "goroutines"}
 
+// variants are flags, by architecture, with which the first target is built
+// once more: on arm64 so that it signs its return addresses.
+var variants = map[string]string{"arm64": "-mbranch-protection=pac-ret"}
+
 // initramfs builds what the kernel unpacks as its first file system, in the
 // format of Documentation/driver-api/early-userspace/buffer-format.rst.
 func initramfs(t *testing.T, arch, to string) {
@@ -45,13 +49,22 @@ func initramfs(t *testing.T, arch, to string) {
 			goTool(t, arch, append(append([]string{"build"}, p.Flags...), "-o", path, "../programs/"+name)...)
 			continue
 		}
-		args := append([]string{"-static", "-fomit-frame-pointer", "-fno-optimize-sibling-calls", "-o", path, "../programs/" + name}, p.Flags...)
-		if out, err := exec.Command(compilers[arch], args...).CombinedOutput(); err != nil {
-			t.Fatalf("%s %s: %v\n%s", compilers[arch], strings.Join(args, " "), err, out)
+		compile(t, arch, name, path, p.Flags...)
+		if flag := variants[arch]; flag != "" && name == targets[0] {
+			files["bin/"+binary+"-variant"] = path + "-variant"
+			compile(t, arch, name, path+"-variant", append([]string{flag}, p.Flags...)...)
 		}
 	}
 	if err := pack(files, to); err != nil {
 		t.Fatal(err)
+	}
+}
+
+func compile(t *testing.T, arch, name, to string, flags ...string) {
+	t.Helper()
+	args := append([]string{"-static", "-fomit-frame-pointer", "-fno-optimize-sibling-calls", "-o", to, "../programs/" + name}, flags...)
+	if out, err := exec.Command(compilers[arch], args...).CombinedOutput(); err != nil {
+		t.Fatalf("%s %s: %v\n%s", compilers[arch], strings.Join(args, " "), err, out)
 	}
 }
 

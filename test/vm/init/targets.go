@@ -47,7 +47,7 @@ func targets() []target {
 	deep := func(n int) []string {
 		return append(append(c(start), slices.Repeat([]string{"descend"}, n+1)...), "hot_a")
 	}
-	return []target{
+	all := []target{
 		{name: "45 frames", command: []string{"/bin/depth", "45"}, chain: deep(45), wait: true, odd: 0.01},
 		{name: "250 frames", command: []string{"/bin/depth", "250"}, chain: deep(250), wait: true, odd: 0.01},
 		{name: "system calls", command: []string{"/bin/syscalls"}, chain: c(start + ";run;sys_read"), kernel: true, wait: true, odd: 0.01},
@@ -57,6 +57,10 @@ func targets() []target {
 		// Some goes into being born, in libc's own time.
 		{name: "children", command: []string{"/bin/forks"}, children: true, chain: c(start + ";..."), odd: 0.1},
 	}
+	if runtime.GOARCH == "arm64" {
+		all = append(all, target{name: "signed return addresses", command: []string{"/bin/depth-variant", "45"}, chain: deep(45), wait: true, odd: 0.01})
+	}
+	return all
 }
 
 const (
