@@ -121,12 +121,13 @@ func (c *collector) drop(t *target) {
 	}
 }
 
-// anyRunning looks at all targets after a drain and reports whether one still
-// runs. Those that are over are forgotten once their last samples are in.
-func (c *collector) anyRunning() bool {
+// anyRunning looks at all targets, maybe after a drain, and reports whether
+// one still runs. Those that are over are forgotten once their last samples
+// are in.
+func (c *collector) anyRunning(drained bool) bool {
 	any := false
 	for _, t := range c.all() {
-		any = c.isRunning(t) || any
+		any = c.isRunning(t, drained) || any
 	}
 	if !any { // a child may have been born meanwhile
 		any = slices.ContainsFunc(c.all(), func(t *target) bool { return t.running })
@@ -142,15 +143,15 @@ func (c *collector) all() []*target {
 	return slices.Collect(maps.Values(c.targets))
 }
 
-// isRunning looks at one target after a drain.
-func (c *collector) isRunning(t *target) bool {
+// isRunning looks at one target, maybe after a drain.
+func (c *collector) isRunning(t *target, drained bool) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.targets[t.id.PID] != t {
 		return false // forgotten meanwhile
 	}
 	t.reread = false
-	if t.before != nil {
+	if t.before != nil && drained {
 		if t.drainedSince++; t.drainedSince >= 2 { // the one that was going on does not count
 			t.before = nil
 		}
@@ -163,6 +164,9 @@ func (c *collector) isRunning(t *target) bool {
 	if t.running {
 		return true
 	}
+	if !drained {
+		return false // it may have samples
+	}
 	// What it was sampled with before is drained by the second time.
 	if t.drained++; t.drained > 2 {
 		c.forget(t)
@@ -173,14 +177,15 @@ func (c *collector) isRunning(t *target) bool {
 // drain takes in what was counted so far.
 func (c *collector) drain() error { return c.drainWith(c.hearLate) }
 
-func (c *collector) drainIfDue() error {
+// drainIfDue reports whether it did.
+func (c *collector) drainIfDue() (bool, error) {
 	c.draining.Lock()
 	due, err := c.sampler.Due()
 	c.draining.Unlock()
 	if err != nil || !due {
-		return err
+		return false, err
 	}
-	return c.drain()
+	return true, c.drain()
 }
 
 // drainWith calls before when the samples are there, and then adds them.

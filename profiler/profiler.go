@@ -102,10 +102,11 @@ func (c *collector) collect(ctx context.Context, s *sampler.Sampler, progress fu
 			return profile.EndedDuration, nil
 		case <-tick.C:
 		}
-		if err := c.drainIfDue(); err != nil {
+		drained, err := c.drainIfDue()
+		if err != nil {
 			return "", err
 		}
-		if !c.anyRunning() {
+		if !c.anyRunning(drained) {
 			return profile.EndedExited, nil
 		}
 		if progress != nil && time.Since(reported) >= progressInterval {
