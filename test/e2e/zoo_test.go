@@ -36,9 +36,16 @@ func (v *visit) before() uint64 { return v.ends[profile.EndFallback.String()] }
 // share of equal stacks, once what runs is known. Samples from before there were
 // tables are taken for such as are not equal: which they are is not written
 // down; targets begin their work when there should be tables, so there are few
-// or none. Late ones are those that do not reach the root.
+// or none. Late ones are those that do not reach the root, as far as their walk
+// did not either.
 func (v *visit) share() float64 {
-	apart := max(v.late, v.before())
+	var short uint64
+	for end, n := range v.ends {
+		if end != profile.EndRoot.String() {
+			short += n
+		}
+	}
+	apart := max(min(v.late, short), v.before())
 	return min(1, float64(v.equal)/float64(max(1, v.samples-min(apart, v.samples))))
 }
 
