@@ -154,8 +154,13 @@ func (s *Sampler) hand(buffer int, k *bpf.SampleSampleKey, n uint64, each func(C
 func (s *Sampler) addresses(buffer int, ref bpf.SampleStackRef, words []uint64) ([]profile.Addr, int, error) {
 	a := s.scratch.addrs[:0]
 	kernel := int(ref.KernelFrames)
+	// A user part that the kernel walked is one word, an id. One that our walk
+	// went through without all tables has the same end, but addresses: no code
+	// lies as low as ids are.
+	user := words[kernel:]
+	userID := profile.End(ref.End) == profile.EndFallback && len(user) == 1 && user[0] < 2*overflowID
 	for i, v := range words {
-		byKernel := i < int(ref.KernelFrames) || profile.End(ref.End) == profile.EndFallback
+		byKernel := i < int(ref.KernelFrames) || userID
 		if !s.program.stackIDs || !byKernel {
 			a = append(a, profile.Addr(v))
 			continue
