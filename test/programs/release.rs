@@ -5,17 +5,24 @@
 // It begins when a byte comes on standard input.
 //
 // build: -C opt-level=3
-// stack: (start);main;std::*{1,12};release::main|release::run;release::first;release::second;release::spin
-// stack: (start);main;std::*{1,12};release::main|release::run;release::methods;<release::Square as release::Shape>::area;release::spin
-// stack: (start);main;std::*{1,12};release::main|release::run;release::sort;core::*{0,12};release::compare;release::spin
-// also: (start);main;std::*{1,12};release::main|release::run;release::sort;core::*{0,12};(libc){1,5}
-// stack: (start);main;std::*{1,12};release::main|release::run;release::catch;...
+// stack: (start);main;(rust){1,20};release::main|release::run;release::first;release::second;release::spin
+// stack: (start);main;(rust){1,20};release::main|release::run;release::methods;<release::Square as release::Shape>::area;release::spin
+// stack: (start);main;(rust){1,20};release::main|release::run;release::sort;(rust){0,20};release::compare;release::spin
+// also: (start);main;(rust){1,20};release::main|release::run;release::sort;(rust){0,20};(libc){1,5}
+// stack: (start);main;(rust){1,20};release::main|release::run;release::catch;...
 // stack: (clone);(thread);...;release::worker|release::first;release::second;release::spin
 
 use std::cmp::Ordering;
-use std::hint::black_box;
 use std::io::Read;
 use std::panic::catch_unwind;
+
+// std::hint::black_box is not in Debian's Rust yet.
+#[inline(always)]
+fn black_box<T>(x: T) -> T {
+    let same = unsafe { std::ptr::read_volatile(&x) };
+    std::mem::forget(x);
+    same
+}
 
 // Some 10 µs: see calls.c.
 #[inline(never)]

@@ -49,6 +49,7 @@ var groups = map[string][]string{
 	"(loader)":  {"[ld-linux-*", "_dl_*"},
 	"(loading)": {"[ld-linux-*", "[libc.so.6]", "dlopen*", "dlclose*", "dlsym*", "_dl_*", "malloc", "calloc", "free", "__dl*", "_rtld*", "_setjmp"},
 	"(fork)":    {"[libc.so.6]", "[ld-linux-*", "fork", "__libc_fork", "_Fork", "__run_*fork_handlers", "wait", "__wait*", "wait4", "__libc_wait*", "_exit"},
+	"(rust)":    {"std::*", "core::*", "alloc::*", "<*"},
 	"(runtime)": {"[libstdc++.so.6*", "__cxa_*", "__gxx_*", "_Unwind_*", "free", "std::*"},
 	"...":       {"*"},
 }
