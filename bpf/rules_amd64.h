@@ -23,10 +23,10 @@ INLINE int apply_cfa(struct walk *w, u64 cfa, u32 bp_rule, u64 least)
 	if (bp_rule) {
 		u64 at = bp_rule == 255 ? w->bp : cfa - 8 * bp_rule;
 		if (read_stack(w, at, &bp))
-			return ended(w, END_UNREADABLE);
+			return astray(w, END_UNREADABLE);
 	}
 	if (read_stack(w, cfa - 8, &ra))
-		return ended(w, END_UNREADABLE);
+		return astray(w, END_UNREADABLE);
 	return to_caller(w, ra, cfa, bp, least);
 }
 
@@ -58,7 +58,7 @@ INLINE int apply_signal(struct walk *w)
 	u64 pc, bp, sp;
 	if (read_stack(w, w->sp + SIGNAL_BP, &bp) || read_stack(w, w->sp + SIGNAL_SP, &sp) ||
 	    read_stack(w, w->sp + SIGNAL_PC, &pc))
-		return ended(w, END_UNREADABLE);
+		return astray(w, END_UNREADABLE);
 	return to_interrupted(w, pc, sp, bp);
 }
 
@@ -112,7 +112,7 @@ INLINE int apply(struct walk *w, u32 rule)
 	case RULE_DEREF_SP_SAVED:
 		at = op == RULE_DEREF_BP ? w->bp + off * 8 : op == RULE_DEREF_SP ? w->sp + off * 8 : w->sp + (off >> 7) * 8;
 		if (read_stack(w, at, &cfa))
-			return ended(w, END_UNREADABLE);
+			return astray(w, END_UNREADABLE);
 		if (op == RULE_DEREF_SP)
 			cfa += 8 * bp, bp = 0;
 		if (op == RULE_DEREF_SP_SAVED)
@@ -122,7 +122,7 @@ INLINE int apply(struct walk *w, u32 rule)
 	case RULE_RETURN_REGISTER:
 		return apply_register(w, rule);
 	case RULE_NO_CODE:
-		return ended(w, w->no_table ? END_NO_TABLE : END_BAD_ADDRESS);
+		return astray(w, END_BAD_ADDRESS);
 	default:
 		return ended(w, END_INVALID);
 	}

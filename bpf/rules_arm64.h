@@ -23,9 +23,9 @@ INLINE int apply_cfa(struct walk *w, u64 cfa, u32 fp, u32 ra, u64 least)
 {
 	u64 bp = w->bp, to;
 	if (fp && read_stack(w, cfa - fp, &bp))
-		return ended(w, END_UNREADABLE);
+		return astray(w, END_UNREADABLE);
 	if (read_stack(w, cfa - ra, &to))
-		return ended(w, END_UNREADABLE);
+		return astray(w, END_UNREADABLE);
 	return to_caller(w, ADDRESS(to), cfa, bp, least);
 }
 
@@ -58,7 +58,7 @@ INLINE int apply_link_register(struct walk *w, u64 cfa, u32 fp)
 	if (!w->lr_known)
 		return ended(w, END_INVALID);
 	if (fp && read_stack(w, cfa - fp, &bp))
-		return ended(w, END_UNREADABLE);
+		return astray(w, END_UNREADABLE);
 	return to_caller(w, ADDRESS(w->lr), cfa, bp, w->sp);
 }
 
@@ -67,7 +67,7 @@ INLINE int apply_signal(struct walk *w)
 	u64 pc, bp, sp, lr;
 	if (read_stack(w, w->sp + SIGNAL_BP, &bp) || read_stack(w, w->sp + SIGNAL_LR, &lr) ||
 	    read_stack(w, w->sp + SIGNAL_SP, &sp) || read_stack(w, w->sp + SIGNAL_PC, &pc))
-		return ended(w, END_UNREADABLE);
+		return astray(w, END_UNREADABLE);
 	w->lr = lr;
 	w->lr_known = 1;
 	return to_interrupted(w, ADDRESS(pc), sp, bp);
@@ -99,7 +99,7 @@ INLINE int apply(struct walk *w, u32 rule)
 	case RULE_SIGNAL:
 		return apply_signal(w);
 	case RULE_NO_CODE:
-		return ended(w, w->no_table ? END_NO_TABLE : END_BAD_ADDRESS);
+		return astray(w, END_BAD_ADDRESS);
 	default:
 		return ended(w, END_INVALID);
 	}

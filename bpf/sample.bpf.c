@@ -56,9 +56,9 @@ INLINE void leave(struct cpu *cpu) { *(volatile u64 *)&cpu->left += 1; }
 /* The end of every sample. */
 INLINE void finish(struct cpu *cpu, struct walk *w)
 {
-	/* A root that was reached through code whose table is not here yet was
-	 * reached by luck: frames may be missing. */
-	if (w->end == END_ROOT && w->no_table && w->pending)
+	/* Through code whose table is not here yet. Even a root was reached by
+	 * luck: frames may be missing. */
+	if (w->no_table && w->pending && w->end != END_TRUNCATED)
 		w->end = END_FALLBACK;
 	/* The same addresses with another meaning are another stack. */
 	w->hash = mix(w->hash, (u64)w->interrupted << 32 | w->kernel_frames << 8 | w->end);

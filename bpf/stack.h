@@ -21,6 +21,10 @@ INLINE int ended(struct walk *w, u32 end)
 	return STEP_DONE;
 }
 
+/* Where frame pointers were followed in code that may keep none, anything that
+ * does not go on is that code's fault. */
+INLINE int astray(struct walk *w, u32 end) { return ended(w, w->no_table ? END_NO_TABLE : end); }
+
 /* Reads one word of the stack, out of the window if it is there. */
 INLINE int read_stack(struct walk *w, u64 addr, u64 *word)
 {
@@ -62,7 +66,7 @@ INLINE int to_caller(struct walk *w, u64 ra, u64 cfa, u64 bp, u64 least)
 	if (ra == 0)
 		return ended(w, END_ROOT);
 	if (cfa < least)
-		return ended(w, w->no_table ? END_NO_TABLE : END_BAD_STACK);
+		return astray(w, END_BAD_STACK);
 	w->pc = ra;
 	w->sp = cfa;
 	w->bp = bp;
