@@ -73,7 +73,7 @@ INLINE int apply_register(struct walk *w, u32 rule)
 	if ((rule & 15) == RULE_RETURN_REGISTER) {
 		if (w->frames > 1)
 			return ended(w, END_INVALID);
-		return to_caller(w, r, w->sp + add, w->bp, w->sp + 1);
+		return to_caller(w, r, w->sp + add, w->bp, w->sp);
 	}
 	u64 size = r + add - w->sp;
 	if (w->frames > 1 && (w->frames > 2 || size > LIKELY_FRAME || size % 8))

@@ -190,7 +190,7 @@ func (m *maker) solve(r unwind.Rule, pc profile.Addr) (place, bool) {
 		}
 	case unwind.OpReturnRegister:
 		p.inRegister, p.raReg, p.cfa = true, int(off&15), m.sp+profile.Addr(8*(off>>4))
-		return p, m.leaf() && p.cfa > m.sp && p.raReg != 6 && p.raReg != 7
+		return p, m.leaf() && p.cfa >= m.sp && p.raReg != 6 && p.raReg != 7
 	default:
 		return p, false
 	}
