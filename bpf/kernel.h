@@ -22,6 +22,16 @@ typedef long long s64;
 /* Keeps the compiler from turning arithmetic into a branch. */
 #define OPAQUE(x) asm volatile("" : "+r"(x))
 
+/* Of two fields one, by value: of an expression with ?: the compiler makes a
+ * choice between addresses, and keeps those on the stack, where Linux 4.9
+ * forgets what lies beyond a pointer's start. */
+INLINE u64 either(int first, u64 a, u64 b)
+{
+	OPAQUE(a);
+	OPAQUE(b);
+	return first ? a : b;
+}
+
 /*
  * Everything is compiled twice. KERNEL_4_9 is the build that keeps to what
  * Linux 4.9 loads: at most 4,096 instructions, no loops, the memory that
@@ -33,6 +43,24 @@ typedef long long s64;
 #define FOR_4_9 1
 #else
 #define FOR_4_9 0
+#endif
+
+/* Whether a lookup found nothing. If it did not, p is made anew of what was
+ * compared: the first releases of Linux 4.9 learn from the comparison for the
+ * one register only, and for no copy of it on the stack. */
+#define MISSING(p) (!(p) || ({ OPAQUE(p); 0; }))
+
+/* Where many paths meet: makes the registers' values the same on all of them,
+ * so that the verifier goes on once and not once for each. What is needed
+ * later goes to the stack, where Linux 4.9 tells pointers and numbers apart
+ * and no more. */
+#if FOR_4_9
+#define PATHS_MEET()                                                          \
+	asm volatile("r0 = 0; r1 = 0; r2 = 0; r3 = 0; r4 = 0; r5 = 0; "       \
+		     "r6 = 0; r7 = 0; r8 = 0; r9 = 0;" ::: "r0", "r1", "r2",  \
+		     "r3", "r4", "r5", "r6", "r7", "r8", "r9", "memory")
+#else
+#define PATHS_MEET() (void)0
 #endif
 
 /* A map definition that the loader reads from BTF. */

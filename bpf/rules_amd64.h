@@ -34,7 +34,7 @@ INLINE int apply_cfa(struct walk *w, u64 cfa, u32 bp_rule, u64 least)
 INLINE int apply_plain(struct walk *w, u32 rule)
 {
 	u32 op = rule & 15;
-	u64 base = op == RULE_SP ? w->sp : w->bp;
+	u64 base = either(op == RULE_SP, w->sp, w->bp);
 	/* A frame pointer of zero may be the root. */
 	if (UNLIKELY(op > RULE_FRAME_POINTER || !base))
 		return STEP_SLOW;
@@ -68,7 +68,10 @@ INLINE int apply_signal(struct walk *w)
 INLINE int apply_register(struct walk *w, u32 rule)
 {
 	s64 off = (s32)rule >> 12;
-	u64 r = w->regs[off & 15];
+	const struct walk *leaf = fresh_walk(w);
+	if (MISSING(leaf))
+		return ended(w, END_INVALID);
+	u64 r = leaf->regs[off & 15];
 	s64 add = (off >> 4) * 8;
 	if ((rule & 15) == RULE_RETURN_REGISTER) {
 		if (w->frames > 1)

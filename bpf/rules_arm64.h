@@ -33,7 +33,7 @@ INLINE int apply_cfa(struct walk *w, u64 cfa, u32 fp, u32 ra, u64 least)
 INLINE int apply_plain(struct walk *w, u32 rule)
 {
 	u32 op = rule & 15, ra = (rule >> 12) & 255;
-	u64 base = op == RULE_SP ? w->sp : w->bp;
+	u64 base = either(op == RULE_SP, w->sp, w->bp);
 	/* A frame pointer of zero may be the root; RA may be in LR. */
 	if (UNLIKELY(op > RULE_FRAME_POINTER || !base || !ra))
 		return STEP_SLOW;
@@ -77,7 +77,7 @@ INLINE int apply_signal(struct walk *w)
 INLINE int apply(struct walk *w, u32 rule)
 {
 	u32 op = rule & 15, fp = ((rule >> 4) & 255) * 8, ra = ((rule >> 12) & 255) * 8;
-	u64 cfa = (op == RULE_BP || op == RULE_RECORD_BP ? w->bp : w->sp) + (s64)((s32)rule >> 20) * 16;
+	u64 cfa = either(op == RULE_BP || op == RULE_RECORD_BP, w->bp, w->sp) + (s64)((s32)rule >> 20) * 16;
 	switch (op) {
 	case RULE_NONE:
 		w->no_table++;

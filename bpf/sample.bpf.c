@@ -28,7 +28,7 @@ INLINE void count_into(void *counts, void *stacks, struct cpu *cpu, struct walk 
 	struct sample_key key = {.stack = w->hash, .pid = w->pid_tgid >> 32, .tid = (u32)w->pid_tgid};
 	get_current_comm(key.comm, sizeof(key.comm));
 	u64 *n = map_lookup(counts, &key);
-	if (n) {
+	if (!MISSING(n)) {
 		__sync_fetch_and_add(n, 1);
 		return;
 	}
@@ -86,6 +86,9 @@ INLINE void kernel_walk(void *ctx, struct region *r, u64 flags, struct walk *w, 
 			cpu->lost_parts++;
 		return;
 	}
+	r = fresh_region(w, r);
+	if (MISSING(r))
+		return;
 	*next_addr(w, r) = word;
 	w->hash = mix(w->hash, word);
 	*frames = 1;
@@ -121,8 +124,12 @@ INLINE void begin(struct walk *w, u64 pid_tgid, u32 space, u32 buffer, u32 start
 	w->frames = 0;
 	w->kernel_frames = 0;
 	w->space = space;
-	w->generation = s ? (u32)s->generation : 0;
-	w->pending = !s || !s->generation || s->pending;
+	w->generation = 0;
+	w->pending = 1;
+	if (!MISSING(s)) {
+		w->generation = (u32)s->generation;
+		w->pending = !s->generation || s->pending;
+	}
 	w->end = END_TRUNCATED; /* unless the walk says otherwise */
 	w->buffer = buffer;
 	w->region = get_smp_processor_id() * BUFFERS + buffer;
@@ -143,15 +150,15 @@ INLINE int take(struct regs *ctx, int can_read)
 	u64 pid_tgid = get_current_pid_tgid();
 	u32 pid = pid_tgid >> 32, zero = 0;
 	struct filter *f = map_lookup(&target_filter, &zero);
-	if (!f || !(f->word[(pid / 64) & (FILTER_BITS / 64 - 1)] >> (pid & 63) & 1))
+	if (MISSING(f) || !(f->word[(pid / 64) & (FILTER_BITS / 64 - 1)] >> (pid & 63) & 1))
 		return 0;
 	u32 *space = map_lookup(&targets, &pid);
-	if (!space)
+	if (MISSING(space))
 		return 0;
 	struct config *cfg = map_lookup(&current_config, &zero);
 	struct cpu *cpu = map_lookup(&cpus, &zero);
 	struct walk *w = map_lookup(&walks, &zero);
-	if (!cfg || !cpu || !w)
+	if (MISSING(cfg) || MISSING(cpu) || MISSING(w))
 		return 0;
 
 	*(volatile u64 *)&cpu->entered += 1;
@@ -166,7 +173,7 @@ INLINE int take(struct regs *ctx, int can_read)
 	begin(w, pid_tgid, *space, epoch % BUFFERS, start);
 	u32 number = w->region;
 	struct region *r = map_lookup(&regions, &number);
-	if (!r || start >= REGION_FRAMES) {
+	if (MISSING(r) || start >= REGION_FRAMES) {
 		cpu->lost_stacks++;
 		leave(cpu);
 		return 0;
@@ -195,10 +202,12 @@ int walk(struct regs *ctx)
 	u32 zero = 0;
 	struct walk *w = map_lookup(&walks, &zero);
 	struct cpu *cpu = map_lookup(&cpus, &zero);
-	if (!w || !cpu)
+	if (MISSING(w) || MISSING(cpu))
 		return 0;
 	w->runs++;
-	if (walk_on(cpu, w) != STEP_DONE) {
+	int step = walk_on(cpu, w);
+	PATHS_MEET();
+	if (step != STEP_DONE) {
 		tail_call(ctx, &programs, 0);
 		/* The kernel allows no more tail calls: then it is truncated, which is
 		 * what end says from the beginning. Or this program is just being put

@@ -25,6 +25,39 @@ INLINE int ended(struct walk *w, u32 end)
  * does not go on is that code's fault. */
 INLINE int astray(struct walk *w, u32 end) { return ended(w, w->no_table ? END_NO_TABLE : end); }
 
+/* w, r and cache for where the offset is more than a constant. On Linux 4.9
+ * they come from their maps again: there a pointer that was on the stack
+ * meanwhile is good for constant offsets only, and the compiler cannot be told
+ * to keep one in a register. */
+INLINE const struct walk *fresh_walk(const struct walk *w)
+{
+#if FOR_4_9
+	u32 zero = 0;
+	w = map_lookup(&walks, &zero);
+#endif
+	return w;
+}
+
+INLINE struct region *fresh_region(const struct walk *w, struct region *r)
+{
+	(void)w;
+#if FOR_4_9
+	u32 number = w->region;
+	r = map_lookup(&regions, &number);
+#endif
+	return r;
+}
+
+INLINE struct cache *fresh_cache(const struct walk *w, struct cache *cache)
+{
+	(void)w;
+#if FOR_4_9
+	u32 number = w->region / BUFFERS;
+	cache = map_lookup(&caches, &number);
+#endif
+	return cache;
+}
+
 /* Reads one word of the stack, out of the window if it is there. */
 INLINE int read_stack(struct walk *w, u64 addr, u64 *word)
 {

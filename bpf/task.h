@@ -31,7 +31,7 @@ INLINE u64 task_stack_top(u64 sp)
 {
 	u32 zero = 0;
 	u32 *offset = map_lookup(&task_stack, &zero);
-	if (!offset)
+	if (MISSING(offset))
 		return 0;
 	u64 task = get_current_task(), stack = sp & ~(u64)(STACK_BYTES - 1);
 	if (!*offset)

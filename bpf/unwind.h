@@ -43,7 +43,9 @@ INLINE u64 lookup_pc(const struct walk *w) { return w->returned ? w->pc - 1 : w-
 
 INLINE struct cached *cache_slot(struct cache *c, u64 pc)
 {
-	return &c->entry[((pc * GOLDEN) >> (64 - CACHE_BITS)) & (CACHE_ENTRIES - 1)];
+	u64 at = (pc * GOLDEN) >> (64 - CACHE_BITS);
+	OPAQUE(at); /* as in next_addr; and a shift is no bound to Linux 4.9 */
+	return &c->entry[at & (CACHE_ENTRIES - 1)];
 }
 
 /* Where the stack goes on in the region. The verifier of most kernels forgets
@@ -61,7 +63,8 @@ INLINE u64 *next_addr(struct walk *w, struct region *r)
 /* Stores the current address at the end of the stack. */
 INLINE int push(struct walk *w, struct region *r)
 {
-	if (w->frames >= USER_FRAMES)
+	r = fresh_region(w, r);
+	if (MISSING(r) || w->frames >= USER_FRAMES)
 		return -1;
 	*next_addr(w, r) = w->pc;
 	w->hash = mix(w->hash, w->pc);
@@ -72,7 +75,11 @@ INLINE int push(struct walk *w, struct region *r)
 /* One frame, if its rule is cached and plain. */
 INLINE int step_fast(struct walk *w, struct region *r, struct cache *cache)
 {
+	OPAQUE(w);
 	if (push(w, r))
+		return ended(w, END_TRUNCATED);
+	cache = fresh_cache(w, cache);
+	if (MISSING(cache))
 		return ended(w, END_TRUNCATED);
 	u64 pc = lookup_pc(w);
 	struct cached *c = cache_slot(cache, pc);
@@ -111,13 +118,13 @@ INLINE u32 find_rule(u64 page, u64 rel)
 {
 	u32 index = page / PAGES_IN_BLOCK;
 	struct block *b = map_lookup(&pages, &index);
-	if (!b)
+	if (MISSING(b))
 		return RULE_NONE;
 	u32 where = b->page[page % PAGES_IN_BLOCK];
 	index = where >> 18;
 	u64 at = (where >> 9) & 511, limit = at + (where & 511);
 	struct chunk *c = map_lookup(&rows, &index);
-	if (!c || !(where & 511))
+	if (MISSING(c) || !(where & 511))
 		return RULE_NONE;
 #pragma unroll
 	for (u64 half = CHUNK_ROWS / 2; half; half /= 2) {
@@ -133,7 +140,7 @@ INLINE u32 search(const struct walk *w, u64 pc)
 {
 	u32 number = w->space;
 	struct space *s = map_lookup(&spaces, &number);
-	if (!s || !s->generation)
+	if (MISSING(s) || !s->generation)
 		return RULE_NONE;
 	struct mapping m = find_mapping(s, pc);
 	if (pc < m.start || pc >= m.limit)
@@ -145,11 +152,18 @@ INLINE u32 search(const struct walk *w, u64 pc)
 /* One frame the slow way: searches for the rule, and keeps it. */
 INLINE int step_slow(struct cpu *cpu, struct walk *w, struct cache *cache)
 {
+	OPAQUE(w);
+	cache = fresh_cache(w, cache);
+	if (MISSING(cache))
+		return ended(w, END_TRUNCATED);
 	u64 pc = lookup_pc(w);
 	struct cached *c = cache_slot(cache, pc);
 	u32 rule = c->rule;
 	if (c->pc != pc || c->generation != w->generation) {
 		rule = plain(search(w, pc));
+		cache = fresh_cache(w, cache);
+		if (MISSING(cache))
+			return ended(w, END_TRUNCATED);
 		c = cache_slot(cache, pc); /* not kept across the search: Linux 4.9 cannot spill it */
 		c->pc = pc;
 		c->rule = rule;
@@ -165,7 +179,7 @@ INLINE int walk_on(struct cpu *cpu, struct walk *w)
 	u32 region = w->region, number = get_smp_processor_id();
 	struct region *r = map_lookup(&regions, &region);
 	struct cache *cache = map_lookup(&caches, &number);
-	if (!r || !cache)
+	if (MISSING(r) || MISSING(cache))
 		return ended(w, END_TRUNCATED);
 	int step = STEP_ON;
 #pragma unroll
