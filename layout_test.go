@@ -23,8 +23,8 @@ const module = "github.com/carverauto/serviceradar-profiler/"
 var layers = [][]string{
 	0: {"profile", "bpf"},
 	1: {"session", "process", "object", "encoding/*"},
-	2: {"symbol", "unwind", "encoding"},
-	3: {"sampler"},
+	2: {"dwarf", "unwind", "encoding"},
+	3: {"symbol", "sampler"},
 	4: {"profiler"},
 	5: {"cmd/*"},
 	6: {"test/programs", "."},

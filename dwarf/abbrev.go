@@ -1,0 +1,253 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package dwarf
+
+import (
+	"fmt"
+	"math"
+)
+
+// format is what the size of attributes depends on, besides their form.
+type format struct {
+	version uint8
+	is64    bool
+	address uint8 // bytes
+}
+
+func (f format) offset() int {
+	if f.is64 {
+		return 8
+	}
+	return 4
+}
+
+// attr is one attribute as an abbreviation describes it (7.5.3).
+type attr struct {
+	name, form uint16
+	implicit   int64 // the value, of formImplicitConst
+}
+
+// abbrev is an abbreviation: the shape of many entries. Most entries are not
+// wanted and only have to be got past, so an abbreviation is compiled into
+// steps that do this: attributes of known size become one jump.
+type abbrev struct {
+	code     uint64
+	tag      uint16
+	children bool
+	function bool  // a subprogram or an inlined one: steps read all that place needs
+	sibling  bool  // steps read it
+	size     int32 // of all attributes; −1 if it varies
+	attrs    []attr
+	steps    []step
+}
+
+// step is to jump over bytes, over one attribute of varying size, or to read
+// one.
+type step struct {
+	attr // name 0: not wanted; form 0: jump
+	jump uint32
+}
+
+type abbrevs struct {
+	dense  []abbrev // code i+1 is at i, as all compilers have it
+	sparse map[uint64]*abbrev
+	weight int
+}
+
+// Bounds of one table. The largest real ones have some thousand abbreviations.
+const (
+	maxAbbrevs     = 1 << 16
+	maxAbbrevAttrs = 1 << 19
+	maxAttrs       = 512 // of one
+)
+
+func (t *abbrevs) find(code uint64) *abbrev {
+	if i := code - 1; i < uint64(len(t.dense)) {
+		return &t.dense[i]
+	}
+	return t.sparse[code]
+}
+
+// readAbbrevs reads the table at an offset.
+func readAbbrevs(s *section, off uint64, f format) (*abbrevs, error) {
+	t := &abbrevs{}
+	var a abbrev
+	err := eachAbbrev(s, off, &a, func() bool {
+		if len(t.dense)+len(t.sparse) >= maxAbbrevs || t.weight >= maxAbbrevAttrs {
+			return false
+		}
+		full := a
+		full.attrs = append([]attr(nil), a.attrs...)
+		full.compile(f)
+		t.weight += len(full.attrs) + len(full.steps) + 4
+		if a.code == uint64(len(t.dense))+1 {
+			t.dense = append(t.dense, full)
+			return true
+		}
+		if t.sparse == nil {
+			t.sparse = map[uint64]*abbrev{}
+		}
+		t.sparse[a.code] = &full
+		return true
+	})
+	return t, err
+}
+
+// eachAbbrev decodes the table at an offset into a, one after the other, until
+// it ends or each says no. The attributes' memory is used again.
+func eachAbbrev(s *section, off uint64, a *abbrev, each func() bool) error {
+	if off > math.MaxInt64 {
+		off = math.MaxInt64
+	}
+	pos := int64(off)
+	for {
+		// One abbreviation seldom has more than 100 bytes; what does not fit is
+		// tried again with the most there may be.
+		c := cursor{b: s.at(pos, 256)}
+		if !a.decode(&c) {
+			c = cursor{b: s.at(pos, maxAttrs*16)}
+			if !a.decode(&c) {
+				return fmt.Errorf("abbreviation at %#x of %s: %w", pos, s.title(), ErrFormat)
+			}
+		}
+		if a.code == 0 || !each() {
+			return nil
+		}
+		pos += int64(c.pos)
+	}
+}
+
+func (a *abbrev) decode(c *cursor) bool {
+	a.attrs = a.attrs[:0]
+	if a.code = c.uleb(); a.code == 0 {
+		return !c.bad
+	}
+	a.tag = uint16(min(c.uleb(), math.MaxUint16))
+	a.children = c.u8() != 0
+	for !c.bad && len(a.attrs) <= maxAttrs {
+		name, form := c.uleb(), c.uleb()
+		if name == 0 && form == 0 {
+			return !c.bad
+		}
+		x := attr{name: uint16(min(name, math.MaxUint16)), form: uint16(min(form, math.MaxUint16))}
+		if form == formImplicitConst {
+			x.implicit = c.sleb()
+		}
+		a.attrs = append(a.attrs, x)
+	}
+	return false
+}
+
+func (a *abbrev) compile(f format) {
+	a.function = a.tag == tagSubprogram || a.tag == tagInlinedSubroutine
+	var total uint32
+	fixed := true
+	for _, x := range a.attrs {
+		n, known := f.size(x.form)
+		if !known {
+			fixed = false
+		}
+		total += uint32(n)
+		wanted := a.wants(x.name)
+		switch last := len(a.steps) - 1; {
+		case wanted:
+			a.sibling = a.sibling || x.name == attrSibling
+			a.steps = append(a.steps, step{attr: x})
+		case !known:
+			a.steps = append(a.steps, step{attr: attr{form: x.form}})
+		case n == 0:
+		case last >= 0 && a.steps[last].name == 0 && a.steps[last].form == 0:
+			a.steps[last].jump += uint32(n)
+		default:
+			a.steps = append(a.steps, step{jump: uint32(n)})
+		}
+	}
+	a.size = -1
+	if fixed {
+		a.size = int32(total)
+	}
+}
+
+// wants says whether an attribute matters while the tree is walked.
+func (a *abbrev) wants(name uint16) bool {
+	switch name {
+	case attrSibling:
+		return a.children
+	case attrLowPC, attrHighPC, attrRanges:
+		return a.function
+	case attrAbstractOrigin, attrCallFile, attrCallLine:
+		return a.tag == tagInlinedSubroutine
+	}
+	return false
+}
+
+// size is how many bytes an attribute of a form has; false if that varies, or
+// the form is not known.
+func (f format) size(form uint16) (int, bool) {
+	switch form {
+	case formFlagPresent, formImplicitConst:
+		return 0, true
+	case formData1, formFlag, formRef1, formStrx1, formAddrx1:
+		return 1, true
+	case formData2, formRef2, formStrx2, formAddrx2:
+		return 2, true
+	case formStrx3, formAddrx3:
+		return 3, true
+	case formData4, formRef4, formRefSup4, formStrx4, formAddrx4:
+		return 4, true
+	case formData8, formRef8, formRefSup8, formRefSig8:
+		return 8, true
+	case formData16:
+		return 16, true
+	case formAddr:
+		return int(f.address), true
+	case formStrp, formSecOffset, formLineStrp, formStrpSup, formGNURefAlt, formGNUStrpAlt:
+		return f.offset(), true
+	case formRefAddr:
+		if f.version < 3 { // DWARF 2 had addresses there
+			return int(f.address), true
+		}
+		return f.offset(), true
+	}
+	return 0, false
+}
+
+// pass gets the cursor past an attribute.
+func (f format) pass(c *cursor, form uint16) {
+	for depth := 0; depth < 8; depth++ {
+		if n, ok := f.size(form); ok {
+			c.skip(uint64(n))
+			return
+		}
+		switch form {
+		case formSdata, formUdata, formRefUdata, formStrx, formAddrx, formLoclistx, formRnglistx,
+			formGNUAddrIndex, formGNUStrIndex:
+			c.uleb()
+			return
+		case formBlock, formExprloc:
+			c.skip(c.uleb())
+			return
+		case formBlock1:
+			c.skip(uint64(c.u8()))
+			return
+		case formBlock2:
+			c.skip(uint64(c.u16()))
+			return
+		case formBlock4:
+			c.skip(uint64(c.u32()))
+			return
+		case formString:
+			c.text()
+			return
+		case formAddrxOffset:
+			c.uleb()
+			c.skip(4)
+			return
+		case formIndirect:
+			form = uint16(min(c.uleb(), math.MaxUint16))
+			continue
+		}
+		break
+	}
+	c.bad = true // a form of the future: nobody knows where it ends
+}

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package dwarf
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// builds are programs as people build them. Each is built in a directory of
+// its own, as "program".
+var builds = []struct{ name, command string }{
+	{"gcc DWARF 5", "gcc -O2 -g calls.c -o program"},
+	{"gcc DWARF 2", "gcc -O2 -gdwarf-2 calls.c -o program"},
+	{"gcc DWARF 3", "gcc -O1 -gdwarf-3 calls.c -o program"},
+	{"gcc 64-bit offsets", "gcc -O2 -g -gdwarf64 calls.c -o program"},
+	{"g++ DWARF 5", "g++ -O2 -gdwarf-5 calls.cpp -o program"},
+	{"g++ DWARF 4", "g++ -O2 -gdwarf-4 calls.cpp -o program"},
+	{"g++ not optimized", "g++ -O0 -g calls.cpp -o program"},
+	{"g++ type units", "g++ -O2 -g -fdebug-types-section calls.cpp -o program"},
+	{"g++ type units, DWARF 4", "g++ -O2 -gdwarf-4 -fdebug-types-section calls.cpp -o program"},
+	{"g++ link-time optimization", "g++ -O2 -g -flto calls.cpp -o program"},
+	{"g++ sections", "g++ -O3 -g -ffunction-sections -Wl,--gc-sections calls.cpp -o program"},
+	{"clang DWARF 5", "clang++-14 -O2 -gdwarf-5 calls.cpp -o program"},
+	{"clang DWARF 4", "clang++-14 -O2 -gdwarf-4 calls.cpp -o program"},
+	{"clang C", "clang-14 -O2 -g calls.c -o program"},
+	{"clang index", "clang++-14 -O2 -g -gdwarf-aranges calls.cpp -o program"},
+	{"clang lines only", "clang++-14 -O2 -gline-tables-only calls.cpp -o program"},
+	{"clang link-time optimization", "clang++-14 -O2 -g -flto -fuse-ld=lld calls.cpp -o program"},
+	{"lld, folded", "clang++-14 -O2 -g -ffunction-sections -fuse-ld=lld -Wl,--icf=all,--gc-sections calls.cpp -o program"},
+	{"rustc", "rustc -O -g calls.rs -o program"},
+	{"rustc DWARF 5", "rustc -O -g -C dwarf-version=5 calls.rs -o program"},
+	{"rustc link-time optimization", "rustc -O -g -C lto=fat calls.rs -o program"},
+}
+
+// build runs a command where the sources are and returns the program.
+func build(t testing.TB, command string) string {
+	t.Helper()
+	args := strings.Fields(command)
+	need(t, args[0])
+	dir := t.TempDir()
+	sources, err := filepath.Glob("testdata/calls.*")
+	if err != nil || len(sources) == 0 {
+		t.Fatal(err, sources)
+	}
+	for _, s := range sources {
+		b, err := os.ReadFile(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, filepath.Base(s)), b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	run(t, dir, args...)
+	return filepath.Join(dir, "program")
+}
+
+func TestAgree(t *testing.T) {
+	need(t, symbolizer, "llvm-objcopy-14")
+	for _, b := range builds {
+		t.Run(b.name, func(t *testing.T) {
+			t.Parallel()
+			file := build(t, b.command)
+			o := openObject(t, file)
+			d, err := Open(o, Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer d.Close()
+			addrs := sample(o, 5000)
+			agree(t, file, d, addrs, oracle(t, file, addrs))
+		})
+	}
+}

@@ -1,0 +1,286 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package dwarf
+
+import (
+	"fmt"
+	"math"
+	"path"
+	"sort"
+)
+
+// lineTable is a line number program (6.2): a table of files, and instructions
+// that make rows of address, file and line. The rows of a unit are many, and
+// few are wanted, so the program is run once and the rows are not kept.
+type lineTable struct {
+	format
+	unit    *unit // whose strings and directory its files have
+	budget  *budget
+	files   []byte // the tables of directories and files
+	program []byte
+
+	minLength  uint64 // of an instruction, in bytes
+	lineBase   int64
+	lineRange  uint64
+	opcodeBase uint8
+	arguments  [256]uint8 // of standard opcodes
+}
+
+// position is where in the source an instruction comes from.
+type position struct {
+	file, line uint64
+	ok         bool
+}
+
+// lineTable reads the table that a unit refers to, into buffer.
+func (u *unit) lineTable(buffer *[]byte) (*lineTable, error) {
+	s := u.file.line
+	if u.lines.form == 0 || s == nil {
+		return nil, nil
+	}
+	off := int64(min(u.lines.n, math.MaxInt64))
+	head := cursor{b: s.at(off, 12)}
+	n, is64 := head.length()
+	if head.bad || n > math.MaxInt64 {
+		return nil, s.wrong("line table", off)
+	}
+	b, err := s.load(buffer, off+int64(head.pos), int64(n))
+	if err != nil {
+		return nil, err
+	}
+	t := &lineTable{unit: u, budget: u.file.budget}
+	t.is64 = is64
+	if !t.header(&cursor{b: b}) {
+		return nil, s.wrong("header of the line table", off)
+	}
+	return t, nil
+}
+
+func (s *section) wrong(what string, off int64) error {
+	if s != nil && s.err != nil {
+		return s.err
+	}
+	return fmt.Errorf("%s at %#x of %s: %w", what, off, s.title(), ErrFormat)
+}
+
+func (t *lineTable) header(c *cursor) bool {
+	version := c.u16()
+	if version < 2 || version > 5 {
+		return false
+	}
+	t.version, t.address = uint8(version), t.unit.address
+	if version >= 5 {
+		t.address = c.u8()
+		c.u8() // size of segment selectors
+	}
+	n := c.offset(t.is64)
+	if c.bad || n > uint64(c.rest()) {
+		return false
+	}
+	t.program = c.b[c.pos+int(n):]
+	c.b = c.b[:c.pos+int(n)]
+	t.minLength = uint64(c.u8())
+	if version >= 4 {
+		c.u8() // operations of an instruction: 1, where there is no VLIW
+	}
+	c.u8() // whether rows begin statements, by default
+	t.lineBase, t.lineRange, t.opcodeBase = int64(int8(c.u8())), uint64(c.u8()), c.u8()
+	for i := 1; i < int(t.opcodeBase); i++ {
+		t.arguments[i] = c.u8()
+	}
+	t.files = c.b[c.pos:]
+	return !c.bad && t.lineRange != 0 && t.opcodeBase != 0
+}
+
+// matcher holds the state of the program and gives the addresses that are
+// looked for the rows they lie in: from one row to the next.
+type matcher struct {
+	addrs  []uint64
+	found  []position
+	budget *budget
+
+	addr uint64
+	position
+	next int // of addrs: the first that is not before the last row
+	last struct {
+		addr uint64
+		position
+	}
+	inside bool // a row came before in this sequence
+}
+
+func (m *matcher) reset() {
+	m.addr, m.position, m.inside = 0, position{file: 1, line: 1, ok: true}, false
+}
+
+// row takes what the state is as a row of the table.
+func (m *matcher) row() {
+	if m.inside && m.addr > m.last.addr {
+		for ; m.next < len(m.addrs) && m.addrs[m.next] < m.addr; m.next++ {
+			if p := &m.found[m.next]; !p.ok {
+				*p = m.last.position
+			}
+			m.budget.spend(1)
+		}
+	} else if !m.inside || m.addr < m.last.addr {
+		m.next = sort.Search(len(m.addrs), func(i int) bool { return m.addrs[i] >= m.addr })
+	}
+	m.last.addr, m.last.position, m.inside = m.addr, m.position, true
+}
+
+// find runs the program. found, as long as addrs, gets positions where there
+// are some.
+func (t *lineTable) find(addrs []uint64, found []position) error {
+	m := &matcher{addrs: addrs, found: found, budget: t.budget}
+	m.reset()
+	constAdvance := uint64(255-t.opcodeBase) / t.lineRange * t.minLength
+	c := cursor{b: t.program}
+	for c.pos < len(c.b) && !c.bad && t.budget.spend(1) {
+		op := c.u8()
+		if op >= t.opcodeBase {
+			op -= t.opcodeBase
+			m.addr += uint64(op) / t.lineRange * t.minLength
+			m.line += uint64(t.lineBase) + uint64(op)%t.lineRange
+			m.row()
+			continue
+		}
+		switch op {
+		case 0:
+			t.extended(&c, m)
+		case lnsCopy:
+			m.row()
+		case lnsAdvancePC:
+			m.addr += c.uleb() * t.minLength
+		case lnsAdvanceLine:
+			m.line += uint64(c.sleb())
+		case lnsSetFile:
+			m.file = c.uleb()
+		case lnsConstAddPC:
+			m.addr += constAdvance
+		case lnsFixedAdvancePC:
+			m.addr += uint64(c.u16())
+		default: // of no matter here, or unknown; the header says how long it is
+			for range t.arguments[op] {
+				c.uleb()
+			}
+		}
+	}
+	if c.bad {
+		return t.unit.file.line.wrong("line table", int64(t.unit.lines.n))
+	}
+	return nil
+}
+
+// extended runs an opcode that states its own length.
+func (t *lineTable) extended(c *cursor, m *matcher) {
+	n := c.uleb()
+	x := cursor{b: c.take(n)}
+	switch x.u8() {
+	case lneEndSequence:
+		m.row()
+		m.reset()
+	case lneSetAddress:
+		m.addr = x.uint(min(x.rest(), 8))
+	}
+}
+
+// names looks up the paths of the files whose numbers are the keys of want.
+func (t *lineTable) names(want map[uint64]string) error {
+	c := cursor{b: t.files}
+	dirs := []string{t.unit.string(t.unit.dir)}
+	each := func(i uint64, name string, dir uint64) {
+		if _, ok := want[i]; !ok {
+			return
+		}
+		if dir < uint64(len(dirs)) {
+			name = join(dirs[dir], name)
+		}
+		want[i] = join(dirs[0], name)
+	}
+	if t.version < 5 {
+		t.oldNames(&c, &dirs, each)
+	} else {
+		comp := dirs[0]
+		dirs = dirs[:0]
+		t.entries(&c, func(_ uint64, name string, _ uint64) { dirs = append(dirs, name) }, nil)
+		if len(dirs) == 0 {
+			dirs = append(dirs, comp)
+		}
+		dirs[0] = join(comp, dirs[0])
+		t.entries(&c, each, want)
+	}
+	if c.bad {
+		return t.unit.file.line.wrong("files of the line table", int64(t.unit.lines.n))
+	}
+	return nil
+}
+
+// maxDirs bounds the directories of one table, and maxFiles its files.
+const (
+	maxDirs  = 1 << 16
+	maxFiles = 1 << 20
+)
+
+// oldNames reads the tables of DWARF 2 to 4: strings, and in that of files
+// numbers after each; both are counted from 1.
+func (t *lineTable) oldNames(c *cursor, dirs *[]string, each func(i uint64, name string, dir uint64)) {
+	for !c.bad && len(*dirs) < maxDirs {
+		dir := c.text()
+		if len(dir) == 0 {
+			break
+		}
+		*dirs = append(*dirs, string(dir[:min(len(dir), maxString)]))
+	}
+	for i := uint64(1); !c.bad && i < maxFiles; i++ {
+		name := c.text()
+		if len(name) == 0 {
+			break
+		}
+		dir := c.uleb()
+		c.uleb() // when it was changed
+		c.uleb() // how long it is
+		each(i, string(name[:min(len(name), maxString)]), dir)
+	}
+}
+
+// entries reads one table of DWARF 5, which says itself what it has of each
+// directory or file (6.2.4.1). Strings are looked up for what is wanted only;
+// want nil means all.
+func (t *lineTable) entries(c *cursor, each func(i uint64, name string, dir uint64), want map[uint64]string) {
+	formats := make([]attr, c.u8())
+	if len(formats) > maxDirectoryFormats {
+		c.bad = true
+	}
+	for i := range formats {
+		formats[i].name, formats[i].form = uint16(min(c.uleb(), math.MaxUint16)), uint16(min(c.uleb(), math.MaxUint16))
+	}
+	n := c.uleb()
+	if n > maxFiles || want == nil && n > maxDirs {
+		c.bad = true
+	}
+	for i := uint64(0); i < n && !c.bad && t.budget.spend(1); i++ {
+		var name value
+		var dir uint64
+		for _, x := range formats {
+			switch x.name {
+			case lnctPath:
+				name = t.value(c, x)
+			case lnctDirectoryIndex:
+				dir = t.value(c, x).n
+			default:
+				t.pass(c, x.form)
+			}
+		}
+		if _, ok := want[i]; ok || want == nil {
+			each(i, t.unit.string(name), dir)
+		}
+	}
+}
+
+// join puts a directory before a path, unless that begins at the root.
+func join(dir, name string) string {
+	if name == "" || path.IsAbs(name) {
+		return path.Clean(name)
+	}
+	return path.Join(dir, name)
+}
