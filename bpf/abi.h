@@ -239,7 +239,7 @@ _Static_assert(sizeof(struct cache) == 16 * 4096, "abi");
 #endif
 
 /* User memory is read in windows: 8 bytes cost nearly as much as 512. */
-#define WINDOW_BYTES 512
+#define WINDOW_BYTES 1024
 /* No address of a user's: the start of a window that holds nothing. */
 #define NOWHERE (1ULL << 63)
 
@@ -255,6 +255,7 @@ struct walk {
 	u64 lr;       /* arm64: the return address, if lr_known */
 	u64 regs[16]; /* amd64: of the leaf, by DWARF number */
 	u64 window_start;
+	u64 window_last; /* where in it the last word is */
 	u64 window[WINDOW_BYTES / 8];
 	u32 frames; /* user frames so far */
 	u32 kernel_frames;
@@ -271,6 +272,6 @@ struct walk {
 	u32 start;    /* of the stack, in the region */
 	u32 runs;     /* of the walk's program */
 };
-_Static_assert(sizeof(struct walk) == 8 * 6 + 128 + 8 + WINDOW_BYTES + 14 * 4, "abi");
+_Static_assert(sizeof(struct walk) == 8 * 6 + 128 + 16 + WINDOW_BYTES + 14 * 4, "abi");
 
 #endif

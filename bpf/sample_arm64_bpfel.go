@@ -115,7 +115,8 @@ type SampleWalk struct {
 	Lr           uint64
 	Regs         [16]uint64
 	WindowStart  uint64
-	Window       [64]uint64
+	WindowLast   uint64
+	Window       [128]uint64
 	Frames       uint32
 	KernelFrames uint32
 	Space        uint32

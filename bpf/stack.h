@@ -65,12 +65,16 @@ INLINE int read_stack(struct walk *w, u64 addr, u64 *word)
 	(void)w;
 #if !FOR_4_9
 	u64 at = addr - w->window_start;
-	if (at <= WINDOW_BYTES - 8) {
+	if (at <= w->window_last) {
 		*word = w->window[(at >> 3) & (WINDOW_BYTES / 8 - 1)];
 		return 0;
 	}
-	if (LIKELY(!probe_read(w->window, WINDOW_BYTES, (void *)addr))) {
+	/* A short stack needs no more than half a window; who comes this far needs
+	 * more. */
+	u32 size = WINDOW_BYTES / 2 + ((w->frames & 0xfff0) ? WINDOW_BYTES / 2 : 0);
+	if (LIKELY(!probe_read(w->window, size, (void *)addr))) {
 		w->window_start = addr;
+		w->window_last = size - 8;
 		*word = w->window[0];
 		return 0;
 	}
