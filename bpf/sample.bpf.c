@@ -149,6 +149,8 @@ INLINE int take(struct regs *ctx, int can_read)
 {
 	u64 pid_tgid = get_current_pid_tgid();
 	u32 pid = pid_tgid >> 32, zero = 0;
+	if (can_read && !is_user(ctx))
+		learn_task_stack(ctx->sp);
 	struct filter *f = map_lookup(&target_filter, &zero);
 	if (MISSING(f) || !(f->word[(pid / 64) & (FILTER_BITS / 64 - 1)] >> (pid & 63) & 1))
 		return 0;

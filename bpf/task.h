@@ -14,10 +14,16 @@
 
 /* The word of task_struct that holds the start of the stack we are on is
  * .stack. Only so if we are on the task's own stack and not on one for
- * interrupts, so nothing else is ever equal. */
-INLINE void learn_task_stack(u64 task, u64 stack, u32 *offset)
+ * interrupts, so nothing else is ever equal. Any task will do, the idle one
+ * too: who is to be sampled may never be met on its own stack. sp is the
+ * kernel's stack pointer. */
+INLINE void learn_task_stack(u64 sp)
 {
-	u64 word;
+	u32 zero = 0;
+	u32 *offset = map_lookup(&task_stack, &zero);
+	if (MISSING(offset) || *offset)
+		return;
+	u64 task = get_current_task(), stack = sp & ~(u64)(STACK_BYTES - 1), word;
 #pragma unroll
 	for (u32 i = 1; i < TASK_WORDS; i++)
 		if (!probe_read(&word, 8, (void *)(task + i * 8)) && word == stack)
@@ -31,12 +37,10 @@ INLINE u64 task_stack_top(u64 sp)
 {
 	u32 zero = 0;
 	u32 *offset = map_lookup(&task_stack, &zero);
+	u64 stack = sp & ~(u64)(STACK_BYTES - 1);
 	if (MISSING(offset))
 		return 0;
-	u64 task = get_current_task(), stack = sp & ~(u64)(STACK_BYTES - 1);
-	if (!*offset)
-		learn_task_stack(task, stack, offset);
-	if (*offset && probe_read(&stack, 8, (void *)(task + *offset)))
+	if (*offset && probe_read(&stack, 8, (void *)(get_current_task() + *offset)))
 		return 0;
 	return stack + STACK_BYTES;
 }
