@@ -77,6 +77,10 @@ type Address struct {
 	// Return says that Addr is a return address: where the caller goes on,
 	// not the call itself.
 	Return bool
+	// ObjAddr is where Lookup lies in the object's own addresses, once the
+	// object was read; else 0, at which no object has code. It outlives the
+	// process, so that what has no name can be named later.
+	ObjAddr ObjAddr
 	// Frames are the function activations at this address, innermost first:
 	// one, or more where calls were inlined. Empty until symbolized.
 	Frames []Frame

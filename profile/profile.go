@@ -113,6 +113,7 @@ type Metadata struct {
 	Ends      map[string]uint64 `json:"stack_ends,omitempty"`
 	CPUTimeNs int64             `json:"cpu_time_ns"` // used by the targets meanwhile, by the kernel's own account
 	Warnings  []string          `json:"warnings,omitempty"`
+	Comments  []string          `json:"comments,omitempty"` // of another tool that the profile came from
 }
 
 // Duration that sampling really lasted.

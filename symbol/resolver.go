@@ -163,7 +163,7 @@ func (r *run) group() []*group {
 		}
 		addr := profile.ObjAddr(a.Lookup())
 		if !o.group.kernel {
-			if addr, ok = o.group.file.ObjAddr(m, a.Lookup()); !ok {
+			if addr, ok = objAddr(o.group.file, m, a); !ok {
 				r.unknown(id, ErrNoMapping)
 				continue
 			}
@@ -171,6 +171,18 @@ func (r *run) group() []*group {
 		o.group.lookups = append(o.group.lookups, lookup{addr, id})
 	}
 	return groups
+}
+
+// objAddr is where an address lies in its object. Where the profile knows it
+// already, that counts: the file may be another one of the same build, a debug
+// file for instance, whose headers do not tell.
+func objAddr(f *object.File, m *profile.Mapping, a *profile.Address) (profile.ObjAddr, bool) {
+	if a.ObjAddr != 0 {
+		return a.ObjAddr, true
+	}
+	at, ok := f.ObjAddr(m, a.Lookup())
+	a.ObjAddr = at
+	return at, ok
 }
 
 // open returns the object of a mapping; nil for the kernel.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package pprof writes profiles in pprof's format, gzip compressed, for
-// go tool pprof and everything else that reads it.
+// go tool pprof and everything else that reads it, and reads them back.
 //
 // The format is specified by github.com/google/pprof/proto/profile.proto. Each
 // sample has two values: its count, and the CPU time it stands for in
@@ -87,7 +87,10 @@ func (e *encoder) addLocations() {
 func (e *encoder) lines(a *profile.Address) []pb.Line {
 	if len(a.Frames) == 0 {
 		f := profile.UnknownFrame(e.in.Mapping(a.Mapping))
-		return []pb.Line{{Function: e.function(&f)}}
+		return []pb.Line{{Function: e.unknown(a, &f)}}
+	}
+	if len(a.Frames) == 1 && a.Frames[0].Unknown {
+		return []pb.Line{{Function: e.unknown(a, &a.Frames[0])}}
 	}
 	lines := make([]pb.Line, len(a.Frames))
 	for i := range a.Frames {
@@ -95,6 +98,18 @@ func (e *encoder) lines(a *profile.Address) []pb.Line {
 		lines[i].Line = int64(a.Frames[i].Line)
 	}
 	return lines
+}
+
+// unknown is the function of an address without a name. Where the address lies
+// in its object is its system name, libfoo.so+0x1234: with the build ID of the
+// mapping that is all it takes to name it later, on any machine.
+func (e *encoder) unknown(a *profile.Address, f *profile.Frame) *pb.Function {
+	if m := e.in.Mapping(a.Mapping); m != nil && a.ObjAddr != 0 {
+		named := *f
+		named.SystemName = m.Object() + "+" + a.ObjAddr.String()
+		f = &named
+	}
+	return e.function(f)
 }
 
 func (e *encoder) function(f *profile.Frame) *pb.Function {
@@ -129,11 +144,23 @@ func (e *encoder) addSamples() {
 		e.out.Sample[i] = &pb.Sample{
 			Location: stack,
 			Value:    []int64{product(s.Count, 1), product(s.Count, e.out.Period)},
-			Label:    map[string][]string{"comm": {comm}},
-			NumLabel: map[string][]int64{"pid": {int64(s.PID)}, "tid": {int64(s.TID)}},
+			Label:    map[string][]string{labelComm: {comm}},
+			NumLabel: map[string][]int64{labelPID: {int64(s.PID)}, labelTID: {int64(s.TID)}},
+		}
+		if s.Truncated {
+			e.out.Sample[i].Label[labelTruncated] = []string{yes}
 		}
 	}
 }
+
+// Labels of samples.
+const (
+	labelComm      = "comm" // of the thread
+	labelPID       = "pid"
+	labelTID       = "tid"
+	labelTruncated = "truncated" // yes, or it is not there
+	yes            = "yes"
+)
 
 // product is count × each, the largest possible value if that is too much.
 func product(count uint64, each int64) int64 {

@@ -4,6 +4,9 @@ package pprof
 
 import (
 	"fmt"
+	"maps"
+	"path"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -11,7 +14,8 @@ import (
 	"github.com/carverauto/serviceradar-profiler/profile"
 )
 
-// comments is the metadata for people; pprof shows it with -comments.
+// comments is the metadata for people; pprof shows it with -comments. Each line
+// is a key and what readComments understands again.
 func comments(m *profile.Metadata) []string {
 	var cs []string
 	add := func(format string, args ...any) { cs = append(cs, clean(fmt.Sprintf(format, args...))) }
@@ -19,11 +23,20 @@ func comments(m *profile.Metadata) []string {
 	add("host: %s", m.Host)
 	add("kernel: %s %s", m.Kernel, m.Arch)
 	for _, t := range m.Targets {
-		add("target: PID %d %s", t.PID, t.Command)
+		add("target: PID %d %s%s", t.PID, t.Command, named(&t))
 	}
 	add("event: %s at %d Hz on %d CPUs", m.Event, m.FrequencyHz, m.CPUs)
 	add("user stacks: %s", m.UserStacks)
+	for _, end := range slices.Sorted(maps.Keys(m.Ends)) {
+		add("stacks ended: %d %s", m.Ends[end], end)
+	}
 	add("sampled: %v, ended: %s", m.Duration(), m.Ended)
+	if !m.FirstSample.IsZero() {
+		add("first sample: after %v", m.FirstSample.Sub(m.Start))
+	}
+	if m.SymbolizeNs > 0 {
+		add("symbolized: in %v", time.Duration(m.SymbolizeNs))
+	}
 	add("CPU time: %v", time.Duration(m.CPUTimeNs))
 	c := m.Counts
 	add("counts: samples=%d lost=%d truncated=%d unknown=%d threads=%d",
@@ -31,7 +44,18 @@ func comments(m *profile.Metadata) []string {
 	for _, w := range m.Warnings {
 		add("warning: %s", w)
 	}
+	for _, c := range m.Comments {
+		add("%s", c)
+	}
 	return cs
+}
+
+// named is what a target is called, if that is not its executable's name.
+func named(t *profile.Target) string {
+	if t.Name == "" || t.Name == path.Base(t.Command) {
+		return ""
+	}
+	return " (" + t.Name + ")"
 }
 
 // clean makes a string fit for the format, whose strings are UTF-8, and for

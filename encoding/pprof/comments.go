@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package pprof
+
+import (
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+
+	"path"
+
+	"github.com/carverauto/serviceradar-profiler/profile"
+)
+
+// readComments fills in the metadata from the lines that comments made of it.
+// Those of other tools are kept as they are. The line of the counts is needed
+// for what was lost only: the others are in the samples.
+func readComments(m *profile.Metadata, lines []string) {
+	for _, line := range lines {
+		key, value, ok := strings.Cut(line, ": ")
+		read := readers[key]
+		if !ok || read == nil || !read(m, value) {
+			m.Comments = append(m.Comments, line)
+		}
+	}
+}
+
+// readers understand the value of a line by its key; false if they do not.
+var readers = map[string]func(m *profile.Metadata, v string) bool{
+	"tool":         func(m *profile.Metadata, v string) bool { return cut(v, &m.Tool, &m.ToolVersion) },
+	"host":         func(m *profile.Metadata, v string) bool { m.Host = v; return true },
+	"kernel":       readKernel,
+	"target":       readTarget,
+	"event":        readEvent,
+	"user stacks":  func(m *profile.Metadata, v string) bool { m.UserStacks = v; return true },
+	"stacks ended": readEnd,
+	"sampled":      readSampled,
+	"first sample": func(m *profile.Metadata, v string) bool {
+		d, err := time.ParseDuration(strings.TrimPrefix(v, "after "))
+		m.FirstSample = m.Start.Add(d)
+		return err == nil
+	},
+	"symbolized": func(m *profile.Metadata, v string) bool {
+		return duration(strings.TrimPrefix(v, "in "), &m.SymbolizeNs)
+	},
+	"CPU time": func(m *profile.Metadata, v string) bool { return duration(v, &m.CPUTimeNs) },
+	"counts":   readCounts,
+	"warning":  func(m *profile.Metadata, v string) bool { m.Warn(v); return true },
+}
+
+// cut divides at the first space.
+func cut(v string, before, after *string) (ok bool) {
+	*before, *after, ok = strings.Cut(v, " ")
+	return ok
+}
+
+func duration(v string, ns *int64) bool {
+	d, err := time.ParseDuration(v)
+	if err == nil {
+		*ns = int64(d)
+	}
+	return err == nil
+}
+
+func readKernel(m *profile.Metadata, v string) bool {
+	i := strings.LastIndexByte(v, ' ')
+	if i >= 0 {
+		m.Kernel, m.Arch = v[:i], v[i+1:]
+	}
+	return i >= 0
+}
+
+func readTarget(m *profile.Metadata, v string) bool {
+	number, command, ok := strings.Cut(strings.TrimPrefix(v, "PID "), " ")
+	pid, err := strconv.Atoi(number)
+	if !ok || err != nil {
+		return false
+	}
+	t := profile.Target{PID: pid, Command: command}
+	if i := strings.LastIndex(command, " ("); i >= 0 && strings.HasSuffix(command, ")") {
+		t.Command, t.Name = command[:i], command[i+2:len(command)-1]
+	} else if command != "" {
+		t.Name = path.Base(command)
+	}
+	m.Targets = append(m.Targets, t)
+	return true
+}
+
+func readEvent(m *profile.Metadata, v string) bool {
+	event, rest, ok := strings.Cut(v, " at ")
+	var hz, cpus int
+	if n, err := fmt.Sscanf(rest, "%d Hz on %d CPUs", &hz, &cpus); !ok || n != 2 || err != nil {
+		return false
+	}
+	m.Event, m.FrequencyHz, m.CPUs = event, profile.Frequency(hz), cpus
+	return true
+}
+
+func readEnd(m *profile.Metadata, v string) bool {
+	number, end, ok := strings.Cut(v, " ")
+	n, err := strconv.ParseUint(number, 10, 63)
+	if !ok || err != nil {
+		return false
+	}
+	if m.Ends == nil {
+		m.Ends = map[string]uint64{}
+	}
+	m.Ends[end] = n
+	return true
+}
+
+func readSampled(m *profile.Metadata, v string) bool {
+	how, ended, ok := strings.Cut(v, ", ended: ")
+	m.Ended = profile.Ended(ended)
+	return ok && duration(how, &m.DurationNs)
+}
+
+func readCounts(m *profile.Metadata, v string) bool {
+	for field := range strings.FieldsSeq(v) {
+		if number, ok := strings.CutPrefix(field, "lost="); ok {
+			n, err := strconv.ParseUint(number, 10, 64)
+			m.Counts.Lost = min(n, math.MaxInt64)
+			return err == nil
+		}
+	}
+	return false
+}

@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package pprof
+
+import (
+	"bytes"
+	"compress/gzip"
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	pb "github.com/google/pprof/profile"
+
+	"github.com/carverauto/serviceradar-profiler/encoding/encodingtest"
+	"github.com/carverauto/serviceradar-profiler/profile"
+)
+
+func read(t testing.TB, data []byte) *profile.Profile {
+	t.Helper()
+	p, err := Read(bytes.NewReader(data))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// What was written and read must be written the same again: samples, names,
+// lines, mappings, labels and comments.
+func TestReadWrite(t *testing.T) {
+	encodingtest.EachRandom(t, func(t *testing.T, p *profile.Profile) {
+		for i := range p.Addresses { // some have lines, some an object address
+			a := &p.Addresses[i]
+			for j := range a.Frames {
+				a.Frames[j].File, a.Frames[j].Line = "src/a.c", 10*i+j
+			}
+			a.ObjAddr = profile.ObjAddr(i * 0x11)
+		}
+		once := written(t, p)
+		kept := read(t, once)
+		if got, want := encodingtest.Samples(kept), encodingtest.Samples(p); got != want {
+			t.Errorf("%d samples, want %d", got, want)
+		}
+		again := written(t, kept)
+		want, got := parsed(t, once), parsed(t, again)
+		if d := cmp.Diff(want.String(), got.String()); d != "" {
+			t.Errorf("-once +again:\n%s", d)
+		}
+		if d := cmp.Diff(want.Comments, got.Comments); d != "" {
+			t.Errorf("comments: -once +again:\n%s", d)
+		}
+	})
+}
+
+func TestReadMetadata(t *testing.T) {
+	p := encodingtest.Example()
+	p.Meta.Targets = append(p.Meta.Targets, profile.Target{PID: 7, Name: "postgres: walwriter", Command: "/usr/lib/postgresql/15/bin/postgres"})
+	p.Meta.Ends = map[string]uint64{"complete": 1700, "no table": 12}
+	p.Meta.Comments = []string{"of another tool: kept"}
+	got := read(t, written(t, p))
+	if d := cmp.Diff(p.Meta, got.Meta); d != "" {
+		t.Errorf("-written +read:\n%s", d)
+	}
+	empty := encodingtest.Empty()
+	if d := cmp.Diff(empty.Meta, read(t, written(t, empty)).Meta); d != "" {
+		t.Errorf("without samples: -written +read:\n%s", d)
+	}
+}
+
+// What has no name keeps its object, build ID and object address.
+func TestReadUnknown(t *testing.T) {
+	p := encodingtest.Example()
+	n := 0
+	for i := range p.Addresses {
+		if a := &p.Addresses[i]; len(a.Frames) == 0 {
+			a.ObjAddr = 0x1234
+			n++
+		}
+	}
+	for _, a := range read(t, written(t, p)).Addresses {
+		f := a.Frames[0]
+		if !f.Unknown {
+			continue
+		}
+		n--
+		if a.Mapping != profile.NoMapping && a.ObjAddr != 0x1234 || a.Mapping == profile.NoMapping && a.ObjAddr != 0 {
+			t.Errorf("%s in mapping %d has object address %v", f.Name, a.Mapping, a.ObjAddr)
+		}
+	}
+	if n != 0 {
+		t.Errorf("%d unknown addresses too few", n)
+	}
+}
+
+// perf_to_profile, Go's runtime and others differ in their values and labels.
+func TestReadOthers(t *testing.T) {
+	m := &pb.Mapping{ID: 1, Start: 0x1000, Limit: 0x2000, File: "/bin/x", BuildID: "ABCDEF12"}
+	f := &pb.Function{ID: 1, Name: "f"}
+	named := &pb.Location{ID: 1, Mapping: m, Address: 0x1010, Line: []pb.Line{{Function: f, Line: 3}}}
+	bare := &pb.Location{ID: 2, Mapping: m, Address: 0x1020}
+	nanoseconds := &pb.ValueType{Type: "cpu", Unit: "nanoseconds"}
+	in := &pb.Profile{
+		SampleType: []*pb.ValueType{nanoseconds}, PeriodType: nanoseconds, Period: 1e7,
+		Mapping: []*pb.Mapping{m}, Function: []*pb.Function{f}, Location: []*pb.Location{named, bare},
+		Sample: []*pb.Sample{{Location: []*pb.Location{bare, named}, Value: []int64{3e7},
+			Label: map[string][]string{"thread_name": {"worker"}, "request": {"/a"}}, NumLabel: map[string][]int64{"thread_id": {5}}}},
+		Comments: []string{"made by hand"},
+	}
+	p := read(t, packed(t, in))
+	if len(p.Samples) != 1 || p.Samples[0].Count != 3 || p.Meta.FrequencyHz != 100 || p.Samples[0].Comm != "worker" || p.Samples[0].TID != 5 {
+		t.Errorf("read %+v at %d Hz", p.Samples, p.Meta.FrequencyHz)
+	}
+	if p.Mappings[0].BuildID != "abcdef12" || !p.Addresses[p.Samples[0].Addresses[0]].Frames[0].Unknown || p.Meta.Counts.Unknown != 3 {
+		t.Errorf("mapping %+v, counts %+v", p.Mappings[0], p.Meta.Counts)
+	}
+	if len(p.Meta.Warnings) != 1 || !strings.Contains(p.Meta.Warnings[0], "label request of 1 sample") || p.Meta.Comments[0] != "made by hand" {
+		t.Errorf("warnings %q, comments %q", p.Meta.Warnings, p.Meta.Comments)
+	}
+	in.SampleType = []*pb.ValueType{{Type: "cycles_sample", Unit: "count"}}
+	if p = read(t, packed(t, in)); p.Samples[0].Count != 3e7 {
+		t.Errorf("count of perf_to_profile is %d", p.Samples[0].Count)
+	}
+}
+
+func packed(t testing.TB, p *pb.Profile) []byte {
+	t.Helper()
+	return encodingtest.Written(t, nil, func(b *bytes.Buffer) error { return p.Write(b) })
+}
+
+func TestReadRefuses(t *testing.T) {
+	good := written(t, encodingtest.Example())
+	heap := &pb.Profile{SampleType: []*pb.ValueType{{Type: "inuse_space", Unit: "bytes"}}}
+	difference := encode(encodingtest.Example())
+	difference.Sample[0].Value[0] = -1
+	for _, c := range []struct {
+		label string
+		data  []byte
+		want  error
+	}{
+		{"nothing", nil, ErrFormat},
+		{"text", []byte("main;f 3\n"), ErrFormat},
+		{"a picture", []byte("<svg></svg>"), ErrFormat},
+		{"cut", good[:len(good)/2], ErrDamaged},
+		{"changed", flipped(good), ErrDamaged},
+		{"not gzip after all", []byte{0x1f, 0x8b, 0xff, 0}, ErrDamaged},
+		{"gzip of something else", zipped(t, []byte("hello, world")), ErrFormat},
+		{"bomb", zipped(t, make([]byte, maxInput+1)), ErrTooLarge},
+		{"messages", zipped(t, bytes.Repeat([]byte{0x12, 0}, maxMessages+1)), ErrTooLarge},
+		{"heap", packed(t, heap), ErrValues},
+		{"difference", packed(t, difference), ErrValues},
+	} {
+		if _, err := Read(bytes.NewReader(c.data)); !errors.Is(err, c.want) {
+			t.Errorf("%s: got error %v, want %v", c.label, err, c.want)
+		}
+	}
+	if _, err := Read(failingReader{errFailing}); !errors.Is(err, errFailing) {
+		t.Errorf("got error %v, want the reader's", err)
+	}
+}
+
+var errFailing = errors.New("bad sector")
+
+type failingReader struct{ err error }
+
+func (r failingReader) Read([]byte) (int, error) { return 0, r.err }
+
+func zipped(t testing.TB, data []byte) []byte {
+	t.Helper()
+	return encodingtest.Written(t, nil, func(b *bytes.Buffer) error {
+		z := gzip.NewWriter(b)
+		if _, err := z.Write(data); err != nil {
+			return err
+		}
+		return z.Close()
+	})
+}
+
+func flipped(data []byte) []byte {
+	c := bytes.Clone(data)
+	c[len(c)-6] ^= 0xff // of the checksum
+	return c
+}
+
+// Whatever is read can be written, and then reads as the same.
+func FuzzRead(f *testing.F) {
+	f.Add(written(f, encodingtest.Example()))
+	var plain bytes.Buffer
+	if err := encode(encodingtest.Example()).WriteUncompressed(&plain); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(plain.Bytes())
+	f.Fuzz(func(t *testing.T, data []byte) {
+		p, err := Read(bytes.NewReader(data))
+		if err != nil {
+			return
+		}
+		again := read(t, written(t, p))
+		if got, want := encodingtest.Samples(again), encodingtest.Samples(p); got != want {
+			t.Errorf("%d samples, want %d", got, want)
+		}
+	})
+}
