@@ -18,7 +18,6 @@ import (
 	"github.com/carverauto/serviceradar-profiler/sampler"
 	"github.com/carverauto/serviceradar-profiler/session"
 	"github.com/carverauto/serviceradar-profiler/symbol"
-	"github.com/carverauto/serviceradar-profiler/unwind"
 )
 
 // collector turns counted stacks of addresses into a profile while sampling
@@ -52,14 +51,14 @@ type collector struct {
 	late    bool      // notices are heard in the middle of a drain
 }
 
-func newCollector(spec session.Spec, tables *unwind.Cache) (*collector, error) {
+func newCollector(spec session.Spec, r *Recorder) (*collector, error) {
 	ts, err := findTargets(&spec)
 	if err != nil {
 		return nil, err
 	}
 	c := &collector{spec: spec, builder: profile.NewBuilder(), targets: map[int]*target{}, ends: map[profile.End]uint64{}}
-	c.feeder = newFeeder(c, tables)
-	c.names.Open = c.objects.open
+	c.feeder = newFeeder(c, r.tables)
+	c.names.Open, c.names.FileID, c.names.Cache = c.objects.open, c.objects.fileID, r.names
 	c.kernel = c.addMapping(profile.Mapping{Kind: profile.MappingKernel, Path: profile.KernelPath, Start: kernelStart, Limit: ^profile.Addr(0)}, nil)
 	c.meta = describe()
 	c.meta.FrequencyHz = frequency(spec.Frequency, &c.meta)

@@ -75,7 +75,7 @@ func BenchmarkFeed(b *testing.B) {
 func feedOnce(b *testing.B, pid int, tables *unwind.Cache) {
 	b.Helper()
 	b.StopTimer()
-	c, err := newCollector(session.Spec{PIDs: []int{pid}, Duration: time.Minute, Frequency: 99}, tables)
+	c, err := newCollector(session.Spec{PIDs: []int{pid}, Duration: time.Minute, Frequency: 99}, &Recorder{tables: tables})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -115,6 +115,16 @@ func (o *objects) open(id profile.MappingID) (*object.File, error) {
 	return nil, errNoObject
 }
 
+// fileID identifies the file of an object that was opened; zero for the vDSO.
+func (o *objects) fileID(file *object.File) process.FileID {
+	for id, f := range o.byFile {
+		if f.object == file {
+			return id
+		}
+	}
+	return process.FileID{}
+}
+
 func (o *objects) close() {
 	for _, f := range o.byFile {
 		if f.object != nil {

@@ -12,6 +12,7 @@ import (
 	"github.com/carverauto/serviceradar-profiler/profile"
 	"github.com/carverauto/serviceradar-profiler/sampler"
 	"github.com/carverauto/serviceradar-profiler/session"
+	"github.com/carverauto/serviceradar-profiler/symbol"
 	"github.com/carverauto/serviceradar-profiler/unwind"
 )
 
@@ -19,11 +20,14 @@ import (
 // serves those that follow.
 type Recorder struct {
 	tables *unwind.Cache
+	names  *symbol.Cache
 }
 
-// NewRecorder makes a recorder that keeps up to so many bytes of unwind tables
-// in memory from session to session.
-func NewRecorder(tables int64) *Recorder { return &Recorder{unwind.NewCache(tables)} }
+// NewRecorder makes a recorder that keeps up to so many bytes of unwind tables,
+// and of names, in memory from session to session.
+func NewRecorder(tables int64, names int) *Recorder {
+	return &Recorder{unwind.NewCache(tables), symbol.NewCache(names)}
+}
 
 // Tables tells what is kept of unwind tables.
 func (r *Recorder) Tables() unwind.CacheStats { return r.tables.Stats() }
@@ -48,7 +52,7 @@ func (r *Recorder) Record(ctx context.Context, spec session.Spec, progress func(
 		return nil, err
 	}
 	hurry()
-	c, err := newCollector(spec, r.tables)
+	c, err := newCollector(spec, r)
 	if err != nil {
 		return nil, err
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/carverauto/serviceradar-profiler/object"
+	"github.com/carverauto/serviceradar-profiler/process"
 	"github.com/carverauto/serviceradar-profiler/profile"
 )
 
@@ -25,6 +26,11 @@ type Resolver struct {
 	Open func(id profile.MappingID) (*object.File, error)
 	// Kallsyms opens the kernel's symbol list; nil means /proc/kallsyms.
 	Kallsyms func() (io.ReadCloser, error)
+
+	// Cache, if there is one, knows names of earlier sessions, of the files that
+	// FileID identifies.
+	Cache  *Cache
+	FileID func(*object.File) process.FileID
 
 	objects map[*object.File]*tables
 	frames  map[frameKey]profile.Frame
@@ -214,6 +220,13 @@ func (r *run) resolve(g *group) {
 		return cmp.Or(cmp.Compare(a.addr, b.addr), cmp.Compare(a.id, b.id))
 	})
 	rest := g.lookups
+	if c := r.resolver.Cache; c != nil && !g.kernel {
+		id := r.resolver.FileID(g.file)
+		rest = c.get(id, rest, func(l lookup, frames []profile.Frame) { r.p.Addresses[l.id].Frames = frames })
+		if asked := rest; len(asked) > 0 {
+			defer func() { c.put(id, asked, func(l lookup) []profile.Frame { return r.p.Addresses[l.id].Frames }) }()
+		}
+	}
 	t := r.tables(g)
 	failed := t.err
 	for _, s := range t.calls {
