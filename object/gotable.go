@@ -26,14 +26,15 @@ import (
 // Since Go 1.18 entries are 32-bit offsets from runtime.text, which is
 // somewhere else (gotext.go); before, they are addresses.
 //
-// Inlined calls are not looked up: an address gets the function it was
-// compiled into.
+// What else it says of a function: go:func.*, the compiler's data of functions,
+// is not part of the table; see [File.GoModule].
 type GoTable struct {
 	goHeader
 	Text profile.ObjAddr // added to entries; 0 before Go 1.18
 
 	table io.ReaderAt
 	size  int64
+	at    profile.ObjAddr // of the header, in memory
 }
 
 // goHeader is what pcHeader says, with offsets checked to lie in the table.
@@ -47,6 +48,9 @@ type goHeader struct {
 	Width     int    // bytes of one field of functab: 4 or 8
 	NameAt    int64  // offset of the name's offset in _func
 	PCTab     int64  // offset of the tables of values by PC
+	Units     int64  // offset of the tables of a compilation unit's files; 0 before Go 1.16
+	Files     int64  // offset of the names of files; 0 before Go 1.16
+	Quantum   uint32 // bytes of the smallest instruction
 	text      uint64 // runtime.text as the header has it; 0 if it does not (Go 1.26)
 }
 
@@ -78,20 +82,20 @@ func ParseGoTable(r io.ReaderAt, size int64) (*GoTable, error) {
 	word := func(i int) int64 { // too big for an int64 is too big for the table
 		return int64(min(le.Uint64(b[8+pointerSize*i:]), math.MaxInt64))
 	}
-	h := goHeader{Magic: le.Uint32(b[:]), Count: word(0), Width: pointerSize, NameAt: pointerSize}
+	h := goHeader{Magic: le.Uint32(b[:]), Count: word(0), Width: pointerSize, NameAt: pointerSize, Quantum: uint32(b[6])}
 	switch h.Magic {
 	case MagicGo12: // names and _func count from the header, functab follows the count
 		h.Functab = 8 + pointerSize
 	case MagicGo116:
-		h.Names, h.PCTab, h.Functions = word(2), word(5), word(6)
+		h.Names, h.Units, h.Files, h.PCTab, h.Functions = word(2), word(3), word(4), word(5), word(6)
 		h.Functab = h.Functions
 	case MagicGo118, MagicGo120:
 		h.Relative, h.Width, h.NameAt = true, 4, 4
-		h.text, h.Names, h.PCTab, h.Functions = le.Uint64(b[8+2*pointerSize:]), word(3), word(6), word(7)
+		h.text, h.Names, h.Units, h.Files, h.PCTab, h.Functions = le.Uint64(b[8+2*pointerSize:]), word(3), word(4), word(5), word(6), word(7)
 		h.Functab = h.Functions
 	}
 	pair := int64(2 * h.Width)
-	if h.Names >= size || h.PCTab >= size || h.Functions >= size || h.Functab >= size || h.Count == 0 || h.Count > (size-h.Functab)/pair {
+	if h.Names >= size || h.Units >= size || h.Files >= size || h.PCTab >= size || h.Functions >= size || h.Functab >= size || h.Count == 0 || h.Count > (size-h.Functab)/pair {
 		return nil, fmt.Errorf("pclntab of %d functions, names at %#x, functab at %#x, in %#x bytes: %w",
 			h.Count, h.Names, h.Functab, size, ErrGoTable)
 	}

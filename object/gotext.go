@@ -37,6 +37,10 @@ const (
 	moduleText  = moduleMaxPC + pointerSize
 )
 
+// moduleWords is how many words are read from text on. gofunc is the 17th in Go
+// 1.18 and the 19th since 1.20.
+const moduleWords = 24
+
 // maxModules bounds the places that look like a moduledata at first sight.
 const maxModules = 16
 
@@ -103,6 +107,7 @@ func searchGoTable(s *Section) (found *GoTable, at int64) {
 
 // Locate finds runtime.text, given where the table is in memory.
 func (t *GoTable) Locate(f *File, at profile.ObjAddr) error {
+	t.at = at
 	first, end, err := t.Entries()
 	if err != nil {
 		return err
@@ -115,21 +120,54 @@ func (t *GoTable) Locate(f *File, at profile.ObjAddr) error {
 		}
 		return nil
 	}
-	fits := func(text uint64) bool {
-		return text != 0 && isCode(f, profile.ObjAddr(text+first), profile.ObjAddr(text+end))
-	}
-	if fits(t.text) {
+	if t.fits(f, t.text, first, end) {
 		t.Text = profile.ObjAddr(t.text)
 		return nil
 	}
-	modules, err := moduleCandidates(f, at)
+	words, err := t.module(f, first, end)
 	if err != nil {
 		return err
 	}
+	t.Text = profile.ObjAddr(words[0])
+	return nil
+}
+
+// fits says whether the table's functions are code if text is where they begin.
+func (t *GoTable) fits(f *File, text, first, end uint64) bool {
+	return text != 0 && isCode(f, profile.ObjAddr(text+first), profile.ObjAddr(text+end))
+}
+
+// GoModule returns words of runtime.moduledata, text the first of them, as they
+// are while the program runs. What the others are depends on the version; one
+// is gofunc, the address that offsets of funcdata count from. Nil without an
+// error before Go 1.18, which has pointers there.
+func (f *File) GoModule() ([]profile.ObjAddr, error) {
+	t, err := f.GoTable()
+	if t == nil || err != nil || !t.Relative {
+		return nil, err
+	}
+	first, end, err := t.Entries()
+	if err != nil {
+		return nil, err
+	}
+	words, err := t.module(f, first, end)
+	if err != nil {
+		return nil, fmt.Errorf("find Go's moduledata: %w", err)
+	}
+	return words, nil
+}
+
+// module finds moduledata and returns its words from text on.
+func (t *GoTable) module(f *File, first, end uint64) ([]profile.ObjAddr, error) {
+	candidates, err := moduleCandidates(f, t.at)
+	if err != nil {
+		return nil, err
+	}
 	words := map[profile.ObjAddr]uint64{}
-	for _, m := range modules {
-		for _, field := range []profile.ObjAddr{moduleMinPC, moduleMaxPC, moduleText} {
-			words[m+field] = wordAt(f, m+field)
+	for _, m := range candidates {
+		for i := range profile.ObjAddr(moduleWords + 2) {
+			at := m + moduleMinPC + i*pointerSize
+			words[at] = wordAt(f, at)
 		}
 	}
 	err = eachRelative(f, func(where profile.ObjAddr, value uint64) {
@@ -138,16 +176,19 @@ func (t *GoTable) Locate(f *File, at profile.ObjAddr) error {
 		}
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
-	for _, m := range modules {
+	for _, m := range candidates {
 		text := words[m+moduleText]
-		if fits(text) && words[m+moduleMinPC] == text+first && words[m+moduleMaxPC] == text+end {
-			t.Text = profile.ObjAddr(text)
-			return nil
+		if t.fits(f, text, first, end) && words[m+moduleMinPC] == text+first && words[m+moduleMaxPC] == text+end {
+			found := make([]profile.ObjAddr, moduleWords)
+			for i := range found {
+				found[i] = profile.ObjAddr(words[m+moduleText+profile.ObjAddr(i*pointerSize)])
+			}
+			return found, nil
 		}
 	}
-	return ErrNoGoText
+	return nil, ErrNoGoText
 }
 
 // isCode says whether [start, limit) is part of one executable segment.

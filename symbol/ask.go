@@ -11,10 +11,9 @@ import (
 // ask gives frames to the lookups that a source has names for, and returns the
 // others. The lookups are sorted by address.
 func (r *run) ask(s Source, lookups []lookup, kernel bool) ([]lookup, error) {
-	_, isGo := s.(*pclntab)
 	return r.each(lookups, func(addrs []profile.ObjAddr, found func(i int, of func(profile.AddressID))) error {
 		return s.Find(addrs, func(i int, sym Symbol) {
-			f := r.frame(sym.Name, kernel, isGo)
+			f := r.frame(sym.Name, kernel, false)
 			found(i, func(id profile.AddressID) { r.set(id, f) })
 		})
 	})
@@ -22,6 +21,7 @@ func (r *run) ask(s Source, lookups []lookup, kernel bool) ([]lookup, error) {
 
 // askCalls is ask for a source that knows of inlined calls.
 func (r *run) askCalls(s CallSource, lookups []lookup) ([]lookup, error) {
+	_, isGo := s.(*pclntab)
 	var frames []profile.Frame
 	return r.each(lookups, func(addrs []profile.ObjAddr, found func(i int, of func(profile.AddressID))) error {
 		return s.Find(addrs, func(i int, calls []Call) {
@@ -30,7 +30,7 @@ func (r *run) askCalls(s CallSource, lookups []lookup) ([]lookup, error) {
 				if c.Name == "" { // half a truth: the symbols know better
 					return
 				}
-				f := r.frame(c.Name, false, false)
+				f := r.frame(c.Name, false, isGo)
 				f.File, f.Line = printable(c.File), max(c.Line, 0)
 				frames = append(frames, f)
 			}

@@ -11,11 +11,14 @@ import (
 )
 
 // pclntab names functions by Go's own table, which every Go program has,
-// stripped or not.
-//
-// Inlined calls are not looked up: an address gets the function it was
-// compiled into.
-type pclntab struct{ *object.GoTable }
+// stripped or not; and with it, inlined calls, files and lines (goinline.go).
+type pclntab struct {
+	*object.GoTable
+	file   *object.File // for inline trees, which are not part of the table; nil: none
+	layout *goLayout    // nil: only names are read
+	base   profile.ObjAddr
+	sought bool // base was looked for: it is 0 if it was not found
+}
 
 // openPclntab returns the Go function table of an object; nil without an error
 // if it is not Go's.
@@ -24,28 +27,39 @@ func openPclntab(f *object.File) (*pclntab, error) {
 	if t == nil || err != nil {
 		return nil, err
 	}
-	return &pclntab{t}, nil
+	return &pclntab{GoTable: t, file: f, layout: goLayouts[t.Magic]}, nil
 }
 
-// Find goes through functab and the addresses side by side, both sorted. If
-// functab is not, some addresses are not found, but it still ends.
-func (t *pclntab) Find(addrs []profile.ObjAddr, found func(i int, s Symbol)) error {
+// Find gives the calls at each address that lies in a Go function.
+func (t *pclntab) Find(addrs []profile.ObjAddr, found func(i int, calls []Call)) error {
+	g := newGoReader(t, len(addrs))
+	f := goFunction{at: -1}
+	return t.walk(addrs, func(i int, start, limit profile.ObjAddr, at int64) {
+		if f.at != at {
+			f = g.function(start, limit, at)
+		}
+		if f.name != "" {
+			found(i, g.calls(&f, addrs[i]))
+		}
+	})
+}
+
+// walk goes through functab and the addresses side by side, both sorted, and
+// yields each address with the bounds of its function and the offset of its
+// _func. If functab is not sorted, some addresses are not found, but it still
+// ends.
+func (t *pclntab) walk(addrs []profile.ObjAddr, each func(i int, start, limit profile.ObjAddr, at int64)) error {
 	if len(addrs) == 0 {
 		return nil
 	}
-	scratch := new([maxName]byte)
 	next := 0 // index of the first address that is not yet dealt with
 	settle := func(start, limit profile.ObjAddr, function uint64) {
 		for next < len(addrs) && addrs[next] < start {
 			next++
 		}
-		if next == len(addrs) || addrs[next] >= limit {
-			return
-		}
-		name := t.name(function, scratch)
 		for ; next < len(addrs) && addrs[next] < limit; next++ {
-			if name != "" {
-				found(next, Symbol{Name: name, Start: start, Limit: limit})
+			if function <= uint64(t.Size()) {
+				each(next, start, limit, t.Functions+int64(function))
 			}
 		}
 	}
@@ -73,16 +87,4 @@ func (t *pclntab) Find(addrs []profile.ObjAddr, found func(i int, s Symbol)) err
 		return fmt.Errorf("read functab: %w", err)
 	}
 	return nil
-}
-
-// name reads the name of the function whose _func is at an offset.
-func (t *pclntab) name(function uint64, scratch *[maxName]byte) string {
-	if function > uint64(t.Size()) {
-		return ""
-	}
-	var b [4]byte
-	if readFull(t, b[:], t.Functions+int64(function)+t.NameAt) != nil {
-		return ""
-	}
-	return readName(t, t.Names+int64(le.Uint32(b[:])), scratch)
 }

@@ -268,7 +268,7 @@ func TestAllVersions(t *testing.T) {
 		}
 		addrs := []profile.ObjAddr{text - 1, text, text + 0x1f, text + 0x20, text + 0x5f, text + 0x7f, text + 0x80}
 		got := make([]string, len(addrs))
-		if err := p.Find(addrs, func(i int, s Symbol) { got[i] = s.Name }); err != nil {
+		if err := p.Find(addrs, func(i int, calls []Call) { got[i] = calls[len(calls)-1].Name }); err != nil {
 			t.Error(err)
 		}
 		if want := []string{"", "main.a", "main.a", "main.b", "main.b", "main.c", ""}; !slices.Equal(got, want) {
@@ -298,7 +298,7 @@ func TestDamagedPclntab(t *testing.T) {
 func exercisePclntab(b []byte) {
 	if p, err := parsePclntab(bytes.NewReader(b), int64(len(b))); err == nil {
 		p.Entries()
-		p.Find([]profile.ObjAddr{0, 1, 0x1000, 0x1010, 0x1030, 1 << 40, ^profile.ObjAddr(0)}, func(int, Symbol) {})
+		p.Find([]profile.ObjAddr{0, 1, 0x1000, 0x1010, 0x1030, 1 << 40, ^profile.ObjAddr(0)}, func(int, []Call) {})
 	}
 }
 
@@ -317,5 +317,8 @@ func TestNoProof(t *testing.T) {
 
 func parsePclntab(r io.ReaderAt, size int64) (*pclntab, error) {
 	t, err := object.ParseGoTable(r, size)
-	return &pclntab{t}, err
+	if err != nil {
+		return nil, err
+	}
+	return &pclntab{GoTable: t, layout: goLayouts[t.Magic]}, nil
 }

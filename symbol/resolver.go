@@ -251,7 +251,7 @@ func (r *run) resolve(g *group) {
 	case g.kernel && errors.Is(failed, ErrHidden):
 		r.resolver.hidden = failed
 	case failed != nil:
-	case len(t.sources) == 0:
+	case len(t.sources)+len(t.calls) == 0:
 		failed = ErrNoTable
 	default:
 		failed = ErrNoSymbol
@@ -271,8 +271,8 @@ func (r *run) tables(g *group) *tables {
 	}
 	t := r.resolver.objects[g.file]
 	if t == nil {
-		t = &tables{}
-		t.sources, t.err = sourcesOf(g.file)
+		of := sourcesOf(g.file)
+		t = &of
 		r.resolver.objects[g.file] = t
 	}
 	return t

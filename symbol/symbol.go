@@ -134,23 +134,25 @@ func readName(r io.ReaderAt, off int64, scratch *[maxName]byte) string {
 	return string(scratch[:])
 }
 
-var _ = []Source{(*elfTable)(nil), (*pltTable)(nil), (*pclntab)(nil), (*kallsyms)(nil)}
+var (
+	_ = []Source{(*elfTable)(nil), (*pltTable)(nil), (*kallsyms)(nil)}
+	_ = []CallSource{(*pclntab)(nil)}
+)
 
 // sourcesOf returns what names the functions of an object, best first. The
 // error says what was wrong with a table that is there but cannot be used.
-func sourcesOf(f *object.File) ([]Source, error) {
-	var sources []Source
+func sourcesOf(f *object.File) (t tables) {
 	goTable, err := openPclntab(f)
-	if goTable != nil {
-		sources = append(sources, goTable)
+	if t.err = err; goTable != nil {
+		t.calls = append(t.calls, goTable)
 	}
 	for _, name := range []string{".symtab", ".dynsym"} {
-		if t := openELF(f, name); t != nil {
-			sources = append(sources, t)
+		if e := openELF(f, name); e != nil {
+			t.sources = append(t.sources, e)
 		}
 	}
-	if t := openPLT(f); t != nil {
-		sources = append(sources, t)
+	if p := openPLT(f); p != nil {
+		t.sources = append(t.sources, p)
 	}
-	return sources, err
+	return t
 }
