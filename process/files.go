@@ -201,3 +201,6 @@ func InOwnPIDNamespace() bool {
 	ns, err := os.Readlink(Root + "/self/ns/pid")
 	return err == nil && !strings.EqualFold(ns, initial)
 }
+
+// OpenPath opens a regular file by its path as the process sees it.
+func (f *Files) OpenPath(p string) (*os.File, error) { return f.openByPath(p) }

@@ -59,7 +59,8 @@ func newCollector(spec session.Spec, r *Recorder) (*collector, error) {
 	c := &collector{spec: spec, builder: profile.NewBuilder(), targets: map[int]*target{}, ends: map[profile.End]uint64{}}
 	c.feeder = newFeeder(c, r.tables)
 	c.names.Open, c.names.FileID, c.names.Cache = c.objects.open, c.objects.fileID, r.names
-	c.kernel = c.addMapping(profile.Mapping{Kind: profile.MappingKernel, Path: profile.KernelPath, Start: kernelStart, Limit: ^profile.Addr(0)}, nil)
+	c.names.RunTime = c.runTimeCode
+	c.kernel = c.addMapping(profile.Mapping{Kind: profile.MappingKernel, Path: profile.KernelPath, Start: kernelStart, Limit: ^profile.Addr(0)}, known{})
 	c.meta = describe()
 	c.meta.FrequencyHz = frequency(spec.Frequency, &c.meta)
 	for _, t := range ts {
@@ -202,6 +203,7 @@ func (c *collector) drainWith(before func()) error {
 	for _, t := range c.all() {
 		c.mu.Lock()
 		t.doubted = nil
+		t.openLists()
 		c.mu.Unlock()
 	}
 	return c.failed
@@ -243,13 +245,14 @@ func (c *collector) mappingOf(t *target, a profile.Addr) profile.MappingID {
 		return profile.NoMapping
 	}
 	if m.Of.id == profile.NoMapping {
-		m.Of.id = c.addMapping(m.Mapping.Mapping, m.Of.object)
+		m.Of.id = c.addMapping(m.Mapping.Mapping, m.Of)
 	}
 	return m.Of.id
 }
 
-func (c *collector) addMapping(m profile.Mapping, o *opened) profile.MappingID {
-	c.objects.byMapping = append(c.objects.byMapping, o)
+func (c *collector) addMapping(m profile.Mapping, of known) profile.MappingID {
+	c.objects.byMapping = append(c.objects.byMapping, of.object)
+	c.objects.madeBy = append(c.objects.madeBy, of.made)
 	return c.builder.Mapping(m)
 }
 
@@ -307,8 +310,10 @@ func monotonic() time.Duration {
 
 func (c *collector) symbolize() {
 	from := time.Now()
-	for _, p := range c.names.Resolve(c.builder.Profile(), nil) {
-		c.meta.Warn(p.String())
+	c.lastLists()
+	p := c.builder.Profile()
+	for _, problem := range append(c.names.Resolve(p, nil), c.interpreted(p)...) {
+		c.meta.Warn(problem.String())
 	}
 	c.meta.SymbolizeNs = int64(time.Since(from))
 }

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/carverauto/serviceradar-profiler/process"
-	"github.com/carverauto/serviceradar-profiler/profile"
 	"github.com/carverauto/serviceradar-profiler/sampler"
 )
 
@@ -108,10 +107,12 @@ func (c *collector) hearFork(n sampler.Notice) {
 		c.meta.Warn(fmt.Sprintf("child process %d was not sampled: %v", n.PID, err))
 		return
 	}
-	c.targets[n.PID] = &target{
+	child := &target{
 		id: process.ID{PID: n.PID}, name: parent.name, command: parent.command, space: parent.space.Clone(),
-		files: process.OpenFiles(n.PID), running: true, told: parent.told, threads: 1,
+		files: process.OpenFiles(n.PID), runtime: parent.runtime, running: true, told: parent.told, threads: 1,
 	}
+	child.inherit(parent.made, &c.objects)
+	c.targets[n.PID] = child
 }
 
 // mappedToRun is about how long it takes from mapping a library to running it:
@@ -122,17 +123,17 @@ const mappedToRun = 200 * time.Microsecond
 
 // hearMapped notes that a target has other code mapped now.
 func (c *collector) hearMapped(t *target, m *process.Mapping, at time.Duration) {
-	o := c.objects.of(t, m)
-	if old := t.space.Lookup(m.Start); old != nil && old.Mapping == *m && old.Of.object == o {
+	of := t.know(m, &c.objects)
+	if old := t.space.Lookup(m.Start); old != nil && old.Mapping == *m && old.Of.object == of.object {
 		return // its protection was changed and changed back, as JIT compilers do
 	}
-	if t.ambiguous(m, o) {
+	if t.ambiguous(m, of.object) {
 		if monotonic()-at > mappedToRun {
 			t.doubted = append(t.doubted, *m)
 		}
 		c.catchUp()
 	}
-	t.space.Insert(*m, known{profile.NoMapping, o})
+	t.space.Insert(*m, of)
 	t.told = false
 }
 

@@ -20,7 +20,9 @@ type objects struct {
 	byFile    map[process.FileID]*opened
 	vdso      *opened
 	byMapping []*opened // by profile.MappingID; nil where there is none
-	unfed     []*opened // those the feeder has not looked at yet
+	made      []*runTime
+	madeBy    []*runTime // by profile.MappingID; nil where an object is behind it
+	unfed     []*opened  // those the feeder has not looked at yet
 }
 
 // opened is one object. Its headers are read when somebody asks for them,
@@ -126,6 +128,9 @@ func (o *objects) fileID(file *object.File) process.FileID {
 }
 
 func (o *objects) close() {
+	for _, r := range o.made {
+		r.close()
+	}
 	for _, f := range o.byFile {
 		if f.object != nil {
 			f.object.Close()

@@ -12,6 +12,7 @@ import (
 	"github.com/carverauto/serviceradar-profiler/process"
 	"github.com/carverauto/serviceradar-profiler/profile"
 	"github.com/carverauto/serviceradar-profiler/session"
+	"github.com/carverauto/serviceradar-profiler/symbol"
 )
 
 // target is one process that is sampled.
@@ -26,9 +27,11 @@ type target struct {
 	drainedSince int               // drains since that exec
 	doubted      []process.Mapping // where the samples of this drain may be of either of two objects
 	files        *process.Files
-	threads      int  // of a child that was born meanwhile; 0: not known
-	reread       bool // the mappings were read again since the last drain
-	told         bool // the kernel knows the mappings as they are
+	made         *runTime        // what is known of the code that it makes; nil: it makes none
+	runtime      *symbol.Runtime // nil: none that we know
+	threads      int             // of a child that was born meanwhile; 0: not known
+	reread       bool            // the mappings were read again since the last drain
+	told         bool            // the kernel knows the mappings as they are
 	running      bool
 	drained      int           // drains since it stopped running
 	cpuFrom      time.Duration // CPU time when sampling began
@@ -41,6 +44,7 @@ type addressSpace = process.AddressSpace[known]
 type known struct {
 	id     profile.MappingID // once it was met in a sample
 	object *opened           // nil: there is none
+	made   *runTime          // of code that the process made, nil otherwise
 }
 
 // ambiguous says whether addresses in m may have been those of another object
@@ -171,8 +175,8 @@ func (t *target) readMaps(o *objects) error {
 		return err
 	}
 	t.space.Replace(ms, func(m *process.Mapping, old *process.SpaceMapping[known]) known {
-		now := known{profile.NoMapping, o.of(t, m)}
-		if old != nil && old.Of.object == now.object {
+		now := t.know(m, o)
+		if old != nil && old.Of.object == now.object && old.Of.made == now.made {
 			return old.Of
 		}
 		return now
@@ -207,7 +211,7 @@ func (t *target) mapping(a profile.Addr, o *objects) *process.SpaceMapping[known
 	// now may not have been there then. So only gaps are filled.
 	for i := range ms {
 		if !t.overlaps(&ms[i]) {
-			t.space.Insert(ms[i], known{profile.NoMapping, o.of(t, &ms[i])})
+			t.space.Insert(ms[i], t.know(&ms[i], o))
 			t.told = false
 		}
 	}
@@ -219,6 +223,10 @@ func (t *target) executed() {
 	t.before, t.drainedSince = t.space, 0
 	t.space = &addressSpace{}
 	t.reread, t.told = false, false
+	if t.made != nil {
+		t.made.over = true
+	}
+	t.made, t.runtime = nil, nil
 	t.files.Close()
 	t.files = process.OpenFiles(t.id.PID) // it may have another root by now
 	if command, err := process.Executable(t.id.PID); err == nil {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/carverauto/serviceradar-profiler/object"
@@ -24,6 +25,10 @@ type Resolver struct {
 	// it, and uses it until its last call of Resolve. Nil means that no object
 	// can be had.
 	Open func(id profile.MappingID) (*object.File, error)
+	// RunTime gives what names the code that a process made, for a mapping that
+	// has no object: the same pointer for all mappings of one process, so that
+	// they share one pass. Nil, or if it returns nil: nothing does.
+	RunTime func(id profile.MappingID) *RunTimeCode
 	// Kallsyms opens the kernel's symbol list; nil means /proc/kallsyms.
 	Kallsyms func() (io.ReadCloser, error)
 
@@ -62,6 +67,7 @@ type Problem struct {
 	Object    string // short name, as in Mapping.Object; "[unknown]" where there is none
 	Addresses int    // how many have no name for this reason
 	Err       error
+	Remedy    string // what to do about it; "" if nothing is known
 }
 
 // Resolve fills in Frames of the given addresses of p (nil: of all that have
@@ -119,13 +125,21 @@ type run struct {
 	block    []profile.Frame // unused; one allocation for the frames of all addresses
 }
 
-// group is the addresses that are looked up together: those of one object, or
-// of the kernel.
+// group is the addresses that are looked up together: those of one object, of
+// the code that one process made, or of the kernel.
 type group struct {
-	kernel  bool
-	file    *object.File
+	behind
 	lookups []lookup
 }
+
+// behind is what may be behind a mapping: an object, or the code that a process
+// made. The kernel is neither.
+type behind struct {
+	file *object.File
+	code *RunTimeCode
+}
+
+func (b behind) kernel() bool { return b == behind{} }
 
 type lookup struct {
 	addr profile.ObjAddr
@@ -142,7 +156,7 @@ type opened struct {
 // unknown frame at once.
 func (r *run) group() []*group {
 	var groups []*group
-	byFile := map[*object.File]*group{} // nil is the kernel
+	groupOf := map[behind]*group{}
 	byMapping := map[profile.MappingID]opened{}
 	for _, id := range r.pending {
 		a := &r.p.Addresses[id]
@@ -153,11 +167,11 @@ func (r *run) group() []*group {
 		}
 		o, ok := byMapping[a.Mapping]
 		if !ok {
-			var file *object.File
-			if file, o.err = r.open(a.Mapping, m); o.err == nil {
-				if o.group = byFile[file]; o.group == nil {
-					o.group = &group{kernel: file == nil, file: file}
-					byFile[file] = o.group
+			var of behind
+			if of, o.err = r.open(a.Mapping, m); o.err == nil {
+				if o.group = groupOf[of]; o.group == nil {
+					o.group = &group{behind: of}
+					groupOf[of] = o.group
 					groups = append(groups, o.group)
 				}
 			}
@@ -168,7 +182,7 @@ func (r *run) group() []*group {
 			continue
 		}
 		addr := profile.ObjAddr(a.Lookup())
-		if !o.group.kernel {
+		if o.group.file != nil {
 			if addr, ok = objAddr(o.group.file, m, a); !ok {
 				r.unknown(id, ErrNoMapping)
 				continue
@@ -191,26 +205,44 @@ func objAddr(f *object.File, m *profile.Mapping, a *profile.Address) (profile.Ob
 	return at, ok
 }
 
-// open returns the object of a mapping; nil for the kernel.
-func (r *run) open(id profile.MappingID, m *profile.Mapping) (*object.File, error) {
+// open returns what is behind a mapping.
+func (r *run) open(id profile.MappingID, m *profile.Mapping) (behind, error) {
 	switch m.Kind {
 	case profile.MappingKernel:
-		return nil, r.resolver.hidden
+		return behind{}, r.resolver.hidden
 	case profile.MappingAnonymous:
-		return nil, ErrAnonymous
+		return r.runTime(id, ErrAnonymous)
 	}
 	if r.resolver.Open == nil {
-		return nil, ErrNoTable
+		return behind{}, ErrNoTable
 	}
 	f, err := r.resolver.Open(id)
+	if errors.Is(err, object.ErrFormat) {
+		if strings.HasPrefix(m.Path, "/memfd:") { // memory with a name, as some compilers use to write and run it at two addresses
+			m.Kind = profile.MappingAnonymous
+		}
+		return r.runTime(id, err)
+	}
 	if err != nil {
-		return nil, err
+		return behind{}, err
 	}
 	if f == nil {
-		return nil, ErrNoTable
+		return behind{}, ErrNoTable
 	}
 	m.BuildID = f.BuildID()
-	return f, nil
+	return behind{file: f}, nil
+}
+
+// runTime returns what names code without an object; an error if nothing does.
+func (r *run) runTime(id profile.MappingID, err error) (behind, error) {
+	if r.resolver.RunTime == nil {
+		return behind{}, err
+	}
+	code := r.resolver.RunTime(id)
+	if code == nil {
+		return behind{}, err
+	}
+	return behind{code: code}, nil
 }
 
 // resolve asks the sources of a group one after the other, each only for what
@@ -220,7 +252,7 @@ func (r *run) resolve(g *group) {
 		return cmp.Or(cmp.Compare(a.addr, b.addr), cmp.Compare(a.id, b.id))
 	})
 	rest := g.lookups
-	if c := r.resolver.Cache; c != nil && !g.kernel {
+	if c := r.resolver.Cache; c != nil && g.file != nil {
 		id := r.resolver.FileID(g.file)
 		rest = c.get(id, rest, func(l lookup, frames []profile.Frame) { r.p.Addresses[l.id].Frames = frames })
 		if asked := rest; len(asked) > 0 {
@@ -243,14 +275,16 @@ func (r *run) resolve(g *group) {
 			return
 		}
 		var err error
-		if rest, err = r.ask(s, rest, g.kernel); err != nil && failed == nil {
+		if rest, err = r.ask(s, rest, g.kernel()); err != nil && failed == nil {
 			failed = err
 		}
 	}
 	switch {
-	case g.kernel && errors.Is(failed, ErrHidden):
+	case g.kernel() && errors.Is(failed, ErrHidden):
 		r.resolver.hidden = failed
 	case failed != nil:
+	case g.code != nil:
+		failed = g.code.Err
 	case len(t.sources)+len(t.calls) == 0:
 		failed = ErrNoTable
 	default:
@@ -262,7 +296,10 @@ func (r *run) resolve(g *group) {
 }
 
 func (r *run) tables(g *group) *tables {
-	if g.kernel {
+	if g.code != nil {
+		return &tables{sources: g.code.Sources}
+	}
+	if g.kernel() {
 		open := r.resolver.Kallsyms
 		if open == nil {
 			open = openKallsyms
@@ -291,14 +328,24 @@ func (r *run) unknown(id profile.AddressID, err error) {
 			return
 		}
 	}
-	r.problems = append(r.problems, Problem{Object: object, Addresses: 1, Err: err})
+	p := Problem{Object: object, Addresses: 1, Err: err}
+	if remedied := (*Remedied)(nil); errors.As(err, &remedied) {
+		p.Remedy = remedied.Remedy
+	}
+	r.problems = append(r.problems, p)
 }
 
 // String is one line for people.
 func (p Problem) String() string {
-	what := "addresses have"
-	if p.Addresses == 1 {
-		what = "address has"
+	line := fmt.Sprintf("%s: %d addresses have no name: %v", p.Object, p.Addresses, p.Err)
+	switch p.Addresses {
+	case 0:
+		line = fmt.Sprintf("%s: %v", p.Object, p.Err)
+	case 1:
+		line = fmt.Sprintf("%s: 1 address has no name: %v", p.Object, p.Err)
 	}
-	return fmt.Sprintf("%s: %d %s no name: %v", p.Object, p.Addresses, what, p.Err)
+	if p.Remedy != "" {
+		line += "; " + p.Remedy
+	}
+	return line
 }

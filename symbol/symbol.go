@@ -64,8 +64,6 @@ var (
 	ErrNoTable = errors.New("it has no symbol table (stripped)")
 	// ErrNoSymbol: there is a table, but no symbol in it covers the address.
 	ErrNoSymbol = errors.New("not covered by any symbol (stripped, or local functions)")
-	// ErrAnonymous: the code has no file; a JIT or a loader of its own made it.
-	ErrAnonymous = errors.New("code without a file (made at run time)")
 	// ErrNoMapping: the address lies in no known mapping, or the mapping shows
 	// no part of its object that could be code.
 	ErrNoMapping = errors.New("outside all mappings (a frame-pointer walk reads such from code built without frame pointers)")
@@ -135,7 +133,7 @@ func readName(r io.ReaderAt, off int64, scratch *[maxName]byte) string {
 }
 
 var (
-	_ = []Source{(*elfTable)(nil), (*pltTable)(nil), (*kallsyms)(nil)}
+	_ = []Source{(*elfTable)(nil), (*pltTable)(nil), (*kallsyms)(nil), (*PerfMap)(nil), (*JITDump)(nil)}
 	_ = []CallSource{(*pclntab)(nil)}
 )
 
