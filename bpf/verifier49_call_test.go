@@ -86,6 +86,9 @@ func (v *verifier49) call(at int, number int32) error {
 	}
 	r := &v.now.regs[0]
 	r.kind = h.returns
+	if v.release.forgetsResults {
+		r.forgetRange()
+	}
 	if h.returns == mapValueOrNull {
 		r.min, r.max, r.m = 0, 0, p.m
 		if v.release.knowsCopies {

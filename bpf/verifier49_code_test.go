@@ -105,6 +105,9 @@ func encode(program asm.Instructions, maps map[string]*ebpf.MapSpec) ([]instruct
 				off: int16(binary.LittleEndian.Uint16(raw[2:])), imm: int32(binary.LittleEndian.Uint32(raw[4:])),
 			})
 		}
+		if op := ins.OpCode.AtomicOp(); op != asm.InvalidAtomic {
+			code[first].imm = int32(op >> 8) // which Marshal leaves out
+		}
 		if ins.IsLoadFromMap() {
 			m := maps[ins.Reference()]
 			if m == nil {

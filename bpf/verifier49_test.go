@@ -44,6 +44,9 @@ type release struct {
 	prunesAtJumps bool // compares states at conditional jumps, too
 	knowsCopies   bool // a comparison with null counts for all copies of the pointer
 	knowsSigns    bool // keeps ranges of signed and unsigned comparisons apart
+	// A number that a helper returns has no range. The kernel forgets to
+	// forget the one of what the register held before.
+	forgetsResults bool
 }
 
 // What the last one has more came with 4.9.31 to 4.9.41, by the history of
@@ -51,6 +54,7 @@ type release struct {
 var releases = []release{
 	{name: "4.9.0", limit: 65536},
 	{name: "4.9.337", limit: 98304, prunesAtJumps: true, knowsCopies: true, knowsSigns: true},
+	{name: "4.9 at its strictest", limit: 65536, knowsSigns: true, forgetsResults: true},
 }
 
 const (
