@@ -113,6 +113,7 @@ type Metadata struct {
 	Ends      map[string]uint64 `json:"stack_ends,omitempty"`
 	CPUTimeNs int64             `json:"cpu_time_ns"` // used by the targets meanwhile, by the kernel's own account
 	Warnings  []string          `json:"warnings,omitempty"`
+	Unnamed   []Unnamed         `json:"unnamed,omitempty"`  // what has no name and why, most samples first
 	Comments  []string          `json:"comments,omitempty"` // of another tool that the profile came from
 }
 

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/carverauto/serviceradar-profiler/profile"
+	"github.com/carverauto/serviceradar-profiler/remedy"
 	"github.com/carverauto/serviceradar-profiler/sampler"
 	"github.com/carverauto/serviceradar-profiler/session"
 	"github.com/carverauto/serviceradar-profiler/symbol"
@@ -312,7 +313,9 @@ func (c *collector) symbolize() {
 	from := time.Now()
 	c.lastLists()
 	p := c.builder.Profile()
-	for _, problem := range append(c.names.Resolve(p, nil), c.interpreted(p)...) {
+	c.meta.Unnamed = symbol.Unnamed(p, c.names.Resolve(p, nil))
+	remedy.Host{}.Fill(c.meta.Unnamed)
+	for _, problem := range c.interpreted(p) {
 		c.meta.Warn(problem.String())
 	}
 	c.meta.SymbolizeNs = int64(time.Since(from))

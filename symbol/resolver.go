@@ -68,6 +68,9 @@ type Problem struct {
 	Addresses int    // how many have no name for this reason
 	Err       error
 	Remedy    string // what to do about it; "" if nothing is known
+
+	ids     []profile.AddressID
+	mapping profile.MappingID // of the first of them
 }
 
 // Resolve fills in Frames of the given addresses of p (nil: of all that have
@@ -323,16 +326,23 @@ func (r *run) unknown(id profile.AddressID, err error) {
 		object = m.Object()
 	}
 	for i := range r.problems {
-		if p := &r.problems[i]; p.Object == object && (p.Err == err || p.Err.Error() == err.Error()) {
+		if p := &r.problems[i]; p.Object == object && (p.Err == err || p.Err.Error() == err.Error()) && r.sameBuild(p.mapping, m) {
 			p.Addresses++
+			p.ids = append(p.ids, id)
 			return
 		}
 	}
-	p := Problem{Object: object, Addresses: 1, Err: err}
+	p := Problem{Object: object, Addresses: 1, Err: err, ids: []profile.AddressID{id}, mapping: r.p.Addresses[id].Mapping}
 	if remedied := (*Remedied)(nil); errors.As(err, &remedied) {
 		p.Remedy = remedied.Remedy
 	}
 	r.problems = append(r.problems, p)
+}
+
+// sameBuild says whether two mappings are of one object as far as is known.
+func (r *run) sameBuild(id profile.MappingID, m *profile.Mapping) bool {
+	a := r.p.Mapping(id)
+	return a == m || a != nil && m != nil && a.BuildID == m.BuildID
 }
 
 // String is one line for people.

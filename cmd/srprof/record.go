@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/carverauto/serviceradar-profiler/encoding"
+	"github.com/carverauto/serviceradar-profiler/encoding/report"
 	"github.com/carverauto/serviceradar-profiler/profile"
 	"github.com/carverauto/serviceradar-profiler/profiler"
 	"github.com/carverauto/serviceradar-profiler/session"
@@ -25,6 +26,7 @@ type recording struct {
 	outputs   []string
 	format    string
 	metadata  string
+	explain   bool
 }
 
 func recordCommand(s streams) *cobra.Command {
@@ -61,6 +63,7 @@ Exit codes: 0 ok, 1 failure, 2 usage, 4 not permitted, 5 no samples,
 	f.IntVarP(&r.frequency, "frequency", "F", int(session.DefaultFrequency), "samples a second on each CPU: 1 to 10000")
 	f.StringArrayVarP(&r.outputs, "output", "o", nil, "file to write, - for standard output; may be given several times")
 	f.StringVar(&r.format, "format", "", "format to write, whatever the file is called: "+strings.Join(formatNames(), ", "))
+	f.BoolVar(&r.explain, "explain", false, "also say which code has no name, why, and what to do about it (on standard error)")
 	f.StringVar(&r.metadata, "metadata", "", "also write when, where and how well it was recorded, as JSON, to this file")
 	return c
 }
@@ -84,6 +87,11 @@ func record(ctx context.Context, s streams, r *recording) error {
 		return err
 	}
 	r.summarize(s.err, p)
+	if r.explain {
+		if err := report.Explain(s.err, p, report.Options{}); err != nil {
+			return fmt.Errorf("write the explanation: %w", err)
+		}
+	}
 	if p.Meta.Ended == profile.EndedInterrupted {
 		return errInterrupted
 	}

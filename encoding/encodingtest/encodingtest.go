@@ -163,7 +163,12 @@ func Example() *profile.Profile {
 	add(fork, false, 1) // nothing could be walked
 	m := metadata()
 	m.Counts.Lost = 5
-	m.Warn("Symbols of /opt/acme/lib/libacme.so are missing: install its debug package.")
+	m.Unnamed = []profile.Unnamed{
+		{Object: bare.Object(), Path: bare.Path, BuildID: bare.BuildID, Samples: 89, Addresses: 1, Reason: profile.ReasonStripped,
+			Why: "it has no symbol table (stripped)", Remedy: "install acme-dbgsym"},
+		{Object: "[unknown]", Samples: 89, Addresses: 1, Reason: profile.ReasonNoMapping, Why: "outside all mappings"},
+	}
+	m.Warn("Sampling ran at 99 Hz instead of 999.")
 	return b.done(m)
 }
 

@@ -47,6 +47,7 @@ var readers = map[string]func(m *profile.Metadata, v string) bool{
 	},
 	"CPU time": func(m *profile.Metadata, v string) bool { return duration(v, &m.CPUTimeNs) },
 	"counts":   readCounts,
+	"unnamed":  readUnnamed,
 	"warning":  func(m *profile.Metadata, v string) bool { m.Warn(v); return true },
 }
 
@@ -126,4 +127,27 @@ func readCounts(m *profile.Metadata, v string) bool {
 		}
 	}
 	return false
+}
+
+func readUnnamed(m *profile.Metadata, v string) bool {
+	parts := strings.Split(v, "; ")
+	object, counts, ok := strings.Cut(parts[0], ": samples=")
+	u := profile.Unnamed{Object: object}
+	n, err := fmt.Sscanf("samples="+counts, "samples=%d self=%d addresses=%d", &u.Samples, &u.Self, &u.Addresses)
+	if !ok || n != 3 || err != nil {
+		return false
+	}
+	for _, part := range parts[1:] {
+		if s, ok := strings.CutPrefix(part, "path "); ok {
+			u.Path = s
+		} else if s, ok := strings.CutPrefix(part, "build ID "); ok {
+			u.BuildID = profile.BuildID(s)
+		} else if s, ok := strings.CutPrefix(part, "remedy: "); ok {
+			u.Remedy = s
+		} else if reason, why, ok := strings.Cut(part, ": "); ok {
+			u.Reason, u.Why = profile.Reason(reason), why
+		}
+	}
+	m.Unnamed = append(m.Unnamed, u)
+	return true
 }

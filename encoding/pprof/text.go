@@ -41,6 +41,9 @@ func comments(m *profile.Metadata) []string {
 	c := m.Counts
 	add("counts: samples=%d lost=%d truncated=%d unknown=%d threads=%d",
 		c.Samples, c.Lost, c.Truncated, c.Unknown, m.Threads)
+	for i := range m.Unnamed {
+		add("unnamed: %s", unnamed(&m.Unnamed[i]))
+	}
 	for _, w := range m.Warnings {
 		add("warning: %s", w)
 	}
@@ -49,6 +52,25 @@ func comments(m *profile.Metadata) []string {
 	}
 	return cs
 }
+
+// unnamed is the code of one object that has no name, in a line.
+func unnamed(u *profile.Unnamed) string {
+	s := fmt.Sprintf("%s: samples=%d self=%d addresses=%d", plain(u.Object), u.Samples, u.Self, u.Addresses)
+	if u.Path != "" {
+		s += "; path " + plain(u.Path)
+	}
+	if u.BuildID != "" {
+		s += "; build ID " + plain(string(u.BuildID))
+	}
+	s += fmt.Sprintf("; %s: %s", plain(string(u.Reason)), plain(u.Why))
+	if u.Remedy != "" {
+		s += "; remedy: " + plain(u.Remedy)
+	}
+	return s
+}
+
+// plain keeps what a line is divided at out of its parts.
+func plain(s string) string { return strings.ReplaceAll(s, "; ", ", ") }
 
 // named is what a target is called, if that is not its executable's name.
 func named(t *profile.Target) string {

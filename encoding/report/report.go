@@ -45,6 +45,7 @@ func Write(w io.Writer, p *profile.Profile, o Options) error {
 	r.header()
 	r.table(p.Functions())
 	r.quality()
+	r.unnamed()
 	r.warnings()
 	return r.out.Flush() // which also returns what any write before it met
 }

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"regexp"
 	"strconv"
 	"strings"
@@ -36,6 +37,18 @@ func TestGolden(t *testing.T) {
 	two.Meta.Targets = append(two.Meta.Targets, profile.Target{PID: 2000, Command: "/usr/bin/redis-aof"})
 	check("two_targets.golden", two, Options{Top: 1})
 	check("nothing_known.golden", &profile.Profile{}, Options{})
+}
+
+func TestExplain(t *testing.T) {
+	check := func(name string, p *profile.Profile) {
+		t.Helper()
+		encodingtest.Golden(t, name, encodingtest.Written(t, p, func(b *bytes.Buffer) error { return Explain(b, p, Options{}) }))
+	}
+	check("explain.golden", encodingtest.Example())
+	check("explain_nothing.golden", encodingtest.Empty())
+	if err := Explain(failingWriter{io.ErrShortWrite}, encodingtest.Example(), Options{}); !errors.Is(err, io.ErrShortWrite) {
+		t.Errorf("got error %v, want the writer's", err)
+	}
 }
 
 // self matches a row of the table.

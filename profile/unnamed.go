@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package profile
+
+// Unnamed is the code of one object that has no name, for one reason.
+type Unnamed struct {
+	Object    string  `json:"object"` // short name, as Mapping.Object gives it; "[unknown]" outside all mappings
+	Path      string  `json:"path,omitempty"`
+	BuildID   BuildID `json:"build_id,omitempty"`
+	Samples   uint64  `json:"samples"`   // that have such a frame
+	Self      uint64  `json:"self"`      // whose leaf is one
+	Addresses int     `json:"addresses"` // that samples went through
+	Reason    Reason  `json:"reason"`
+	Why       string  `json:"why"`              // the reason in a sentence, with what is known of the case
+	Remedy    string  `json:"remedy,omitempty"` // what to do; "" if nothing helps
+}
+
+// Reason says why code has no name. The words are stable, for programs.
+type Reason string
+
+const (
+	ReasonStripped     Reason = "stripped"      // the object has no symbol table, and no debug file was found
+	ReasonNotCovered   Reason = "not covered"   // no symbol that the object has covers the address
+	ReasonReplaced     Reason = "replaced"      // the file is another one by now, or was deleted
+	ReasonGone         Reason = "gone"          // the process or the file was over before it could be read
+	ReasonNotPermitted Reason = "not permitted" // to read the file
+	ReasonMade         Reason = "made"          // at run time, without a list of its names
+	ReasonHidden       Reason = "hidden"        // the kernel shows no addresses
+	ReasonUnreadable   Reason = "unreadable"    // a file or table that is there, but breaks its format's rules
+	ReasonNoMapping    Reason = "no mapping"    // the address lies in none, so is probably no code
+	ReasonNoFile       Reason = "no file"       // of this build ID in any directory that was named
+	ReasonSeveral      Reason = "several"       // what is left, in one sum
+)
