@@ -23,6 +23,7 @@ package dwarf
 import (
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 
 	"github.com/carverauto/serviceradar-profiler/object"
@@ -67,6 +68,9 @@ type Data struct {
 	budget  budget
 	problem error // of the search at hand: what could not be opened
 
+	opened   []io.Closer // what Close closes
+	inflated int64       // bytes of compressed sections, as they say
+
 	unitBuffer, lineBuffer []byte
 }
 
@@ -74,19 +78,24 @@ type Data struct {
 func Open(f *object.File, o Options) (*Data, error) {
 	d := &Data{options: o}
 	main, err := d.open(f, "")
-	if err != nil {
-		return nil, err
+	if err == nil && (main.info == nil || main.abbrev == nil) {
+		err = ErrNone
 	}
-	if main.info == nil || main.abbrev == nil {
-		main.close()
-		return nil, ErrNone
+	if err != nil {
+		return nil, errors.Join(err, d.Close())
 	}
 	d.main = main
 	return d, nil
 }
 
 // Close gives back what Open and Find took, but not the file given to Open.
-func (d *Data) Close() error { return d.main.close() }
+func (d *Data) Close() error {
+	var errs []error
+	for _, c := range d.opened {
+		errs = append(errs, c.Close())
+	}
+	return errors.Join(errs...)
+}
 
 // budget bounds the work of one Find: entries, rows, ranges and the like. It
 // is far more than a thousand addresses in a browser take, and a few seconds.

@@ -4,7 +4,6 @@ package dwarf
 
 import (
 	"bytes"
-	"errors"
 	"strings"
 
 	"github.com/carverauto/serviceradar-profiler/object"
@@ -14,7 +13,6 @@ import (
 // have are nil.
 type file struct {
 	object *object.File
-	owned  bool
 	budget *budget
 
 	info, abbrev, line       *section
@@ -47,9 +45,8 @@ func (d *Data) open(o *object.File, suffix string) (*file, error) {
 		{&f.str, "str"}, {&f.lineStr, "line_str"}, {&f.strOffsets, "str_offsets"},
 		{&f.addr, "addr"}, {&f.ranges, "ranges"}, {&f.rnglists, "rnglists"}, {&f.aranges, "aranges"},
 	} {
-		s, err := openSection(o, x.name+suffix)
+		s, err := d.section(o, x.name+suffix)
 		if err != nil {
-			f.close()
 			return nil, err
 		}
 		*x.at = s
@@ -57,23 +54,20 @@ func (d *Data) open(o *object.File, suffix string) (*file, error) {
 	return f, nil
 }
 
-func openSection(o *object.File, name string) (*section, error) {
+func (d *Data) section(o *object.File, name string) (*section, error) {
 	s := o.Section(".debug_" + name)
-	if s == nil || s.FileSize == 0 {
+	if s == nil {
+		if s = o.Section(".zdebug_" + name); s != nil {
+			return d.oldCompressed(s)
+		}
+	}
+	switch {
+	case s == nil || s.FileSize == 0:
 		return nil, nil
+	case s.Compressed():
+		return d.compressed(s)
 	}
 	return plain(s), nil
-}
-
-func (f *file) close() error {
-	var errs []error
-	if f.alt != nil {
-		errs = append(errs, f.alt.close())
-	}
-	if f.owned {
-		errs = append(errs, f.object.Close())
-	}
-	return errors.Join(errs...)
 }
 
 // alternate returns the file that has what is common to several; nil if there
@@ -92,13 +86,13 @@ func (f *file) alternate() *file {
 		f.data.note(err)
 		return nil
 	}
+	f.data.opened = append(f.data.opened, o)
 	alt, err := f.data.open(o, "")
 	if err != nil {
-		o.Close()
 		f.data.note(err)
 		return nil
 	}
-	alt.owned, alt.openAlt = true, nil // it has no other
+	alt.openAlt = nil // it has no other
 	f.alt = alt
 	return alt
 }

@@ -128,3 +128,11 @@ func (s *section) uint(off uint64, n int) (uint64, bool) {
 func plain(s *object.Section) *section {
 	return &section{name: s.Name, source: s, size: s.FileSize}
 }
+
+// part is what lies at [off, off+size) as a section of its own.
+func (s *section) part(off, size uint64) *section {
+	if s == nil || off > uint64(s.size) || size > uint64(s.size)-off {
+		return nil
+	}
+	return &section{name: s.name, source: s.source, start: s.start + int64(off), size: int64(size)}
+}
