@@ -23,7 +23,6 @@ package dwarf
 import (
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 
 	"github.com/carverauto/serviceradar-profiler/object"
@@ -68,8 +67,11 @@ type Data struct {
 	budget  budget
 	problem error // of the search at hand: what could not be opened
 
-	opened   []io.Closer // what Close closes
-	inflated int64       // bytes of compressed sections, as they say
+	inflated int64 // bytes of compressed sections, as they say
+
+	pack       *pack
+	packOpened bool
+	splitFile  *file // of the unit at hand
 
 	unitBuffer, lineBuffer []byte
 }
@@ -78,24 +80,18 @@ type Data struct {
 func Open(f *object.File, o Options) (*Data, error) {
 	d := &Data{options: o}
 	main, err := d.open(f, "")
+	d.main = main
 	if err == nil && (main.info == nil || main.abbrev == nil) {
 		err = ErrNone
 	}
 	if err != nil {
 		return nil, errors.Join(err, d.Close())
 	}
-	d.main = main
 	return d, nil
 }
 
 // Close gives back what Open and Find took, but not the file given to Open.
-func (d *Data) Close() error {
-	var errs []error
-	for _, c := range d.opened {
-		errs = append(errs, c.Close())
-	}
-	return errors.Join(errs...)
-}
+func (d *Data) Close() error { return d.main.Close() }
 
 // budget bounds the work of one Find: entries, rows, ranges and the like. It
 // is far more than a thousand addresses in a browser take, and a few seconds.
@@ -118,7 +114,7 @@ func (d *Data) Find(addrs []profile.ObjAddr, found func(i int, calls []Call)) er
 	if len(addrs) == 0 {
 		return nil
 	}
-	d.budget.left = maxWork
+	d.budget.left, d.problem = maxWork, nil
 	all := make([]uint64, len(addrs))
 	for i, a := range addrs {
 		all[i] = uint64(a)
@@ -138,6 +134,7 @@ func (d *Data) Find(addrs []profile.ObjAddr, found func(i int, calls []Call)) er
 		i += n
 	}
 	s.note(s.names.err)
+	s.note(d.problem)
 	if d.budget.left <= 0 {
 		s.first = fmt.Errorf("%w, of %w", ErrBudget, ErrFormat)
 	}
@@ -199,7 +196,18 @@ func (s *search) unit(claims []claim) error {
 	for i := range s.index {
 		s.report(i, files)
 	}
-	return errors.Join(err, lineErr, nameErr)
+	return errors.Join(err, lineErr, nameErr, s.close())
+}
+
+// close lets go of the file that the unit was split off into.
+func (s *search) close() error {
+	f := s.data.splitFile
+	if f == nil {
+		return nil
+	}
+	clear(s.names.known)
+	s.data.splitFile = nil
+	return f.Close()
 }
 
 // walk fills the tree for a unit.

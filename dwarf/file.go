@@ -4,6 +4,8 @@ package dwarf
 
 import (
 	"bytes"
+	"errors"
+	"io"
 	"strings"
 
 	"github.com/carverauto/serviceradar-profiler/object"
@@ -12,8 +14,12 @@ import (
 // file is one ELF file with the sections that matter here. Those it does not
 // have are nil.
 type file struct {
-	object *object.File
-	budget *budget
+	object   *object.File
+	packed   bool // its sections are parts of a package's
+	data     *Data
+	budget   *budget
+	closers  []io.Closer
+	inflated int64 // bytes of compressed sections, as they say
 
 	info, abbrev, line       *section
 	str, lineStr, strOffsets *section
@@ -23,7 +29,6 @@ type file struct {
 	alt       *file
 	altOpened bool
 	openAlt   func(path string, buildID []byte) (*object.File, error)
-	data      *Data
 
 	root        abbrev // of the last root entry, see rootAbbrev
 	rootOff     uint64
@@ -35,6 +40,7 @@ type file struct {
 }
 
 // open finds the sections of a file; suffix is ".dwo" for those of split units.
+// After an error the file still is to be closed.
 func (d *Data) open(o *object.File, suffix string) (*file, error) {
 	f := &file{object: o, budget: &d.budget, openAlt: d.options.Alternate, data: d}
 	for _, x := range []struct {
@@ -45,29 +51,48 @@ func (d *Data) open(o *object.File, suffix string) (*file, error) {
 		{&f.str, "str"}, {&f.lineStr, "line_str"}, {&f.strOffsets, "str_offsets"},
 		{&f.addr, "addr"}, {&f.ranges, "ranges"}, {&f.rnglists, "rnglists"}, {&f.aranges, "aranges"},
 	} {
-		s, err := d.section(o, x.name+suffix)
+		s, err := f.section(".debug_" + x.name + suffix)
 		if err != nil {
-			return nil, err
+			return f, err
 		}
 		*x.at = s
 	}
 	return f, nil
 }
 
-func (d *Data) section(o *object.File, name string) (*section, error) {
-	s := o.Section(".debug_" + name)
-	if s == nil {
-		if s = o.Section(".zdebug_" + name); s != nil {
-			return d.oldCompressed(s)
+func (f *file) section(name string) (*section, error) {
+	s := f.object.Section(name)
+	if old, ok := strings.CutPrefix(name, ".debug_"); ok && s == nil {
+		if s = f.object.Section(".zdebug_" + old); s != nil {
+			return f.oldCompressed(s)
 		}
 	}
+	return f.content(s)
+}
+
+func (f *file) content(s *object.Section) (*section, error) {
 	switch {
 	case s == nil || s.FileSize == 0:
 		return nil, nil
 	case s.Compressed():
-		return d.compressed(s)
+		return f.compressed(s)
 	}
 	return plain(s), nil
+}
+
+// own makes close close something else as well.
+func (f *file) own(c io.Closer) { f.closers = append(f.closers, c) }
+
+// Close gives back all that was taken for the file.
+func (f *file) Close() error {
+	var errs []error
+	for _, c := range f.closers {
+		errs = append(errs, c.Close())
+	}
+	f.closers = nil
+	f.data.inflated -= f.inflated
+	f.inflated = 0
+	return errors.Join(errs...)
 }
 
 // alternate returns the file that has what is common to several; nil if there
@@ -86,8 +111,9 @@ func (f *file) alternate() *file {
 		f.data.note(err)
 		return nil
 	}
-	f.data.opened = append(f.data.opened, o)
 	alt, err := f.data.open(o, "")
+	alt.own(o)
+	f.own(alt)
 	if err != nil {
 		f.data.note(err)
 		return nil
@@ -124,6 +150,3 @@ func (d *Data) note(err error) {
 		d.problem = err
 	}
 }
-
-// split walks the entries of a unit whose skeleton this is.
-func (d *Data) split(u *unit, t *tree) error { return d.read(u, t) }

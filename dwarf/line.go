@@ -192,7 +192,7 @@ func (t *lineTable) names(want map[uint64]string) error {
 		if _, ok := want[i]; !ok {
 			return
 		}
-		if dir < uint64(len(dirs)) {
+		if dir > 0 && dir < uint64(len(dirs)) {
 			name = join(dirs[dir], name)
 		}
 		want[i] = join(dirs[0], name)
@@ -200,13 +200,15 @@ func (t *lineTable) names(want map[uint64]string) error {
 	if t.version < 5 {
 		t.oldNames(&c, &dirs, each)
 	} else {
-		comp := dirs[0]
-		dirs = dirs[:0]
-		t.entries(&c, func(_ uint64, name string, _ uint64) { dirs = append(dirs, name) }, nil)
-		if len(dirs) == 0 {
-			dirs = append(dirs, comp)
-		}
-		dirs[0] = join(comp, dirs[0])
+		// The first directory is the compiler's again. A relative one must not
+		// be put before itself.
+		t.entries(&c, func(i uint64, name string, _ uint64) {
+			if i > 0 {
+				dirs = append(dirs, name)
+			} else if dirs[0] == "" {
+				dirs[0] = name
+			}
+		}, nil)
 		t.entries(&c, each, want)
 	}
 	if c.bad {

@@ -38,7 +38,7 @@ func (u *unit) eachInRanges(off uint64, each func(lo, hi uint64)) {
 	width := int(u.address)
 	largest := uint64(math.MaxUint64) >> (64 - 8*width)
 	for base := u.base; off <= math.MaxInt64-32 && u.file.budget.spend(1); off += uint64(2 * width) {
-		c := cursor{b: u.file.ranges.at(int64(off), 2*width)}
+		c := cursor{b: u.ranges.at(int64(off), 2*width)}
 		lo, hi := c.uint(width), c.uint(width)
 		switch {
 		case c.bad || lo == 0 && hi == 0:

@@ -37,6 +37,7 @@ type unit struct {
 	strBase    uint64
 	rnglists   *section
 	rnglistsAt uint64
+	ranges     *section
 	rangesBase uint64 // of split units before DWARF 5
 	gnuRanges  uint64 // what DW_AT_GNU_ranges_base says, for the split unit
 }
@@ -46,7 +47,7 @@ func (f *file) readHeader(off int64) (*unit, error) {
 	c := cursor{b: f.info.at(off, 40)}
 	n, is64 := c.length()
 	start := off + int64(c.pos)
-	u := &unit{file: f, off: off, kind: unitCompile, addrs: f.addr, strOffsets: f.strOffsets, rnglists: f.rnglists}
+	u := &unit{file: f, off: off, kind: unitCompile, addrs: f.addr, strOffsets: f.strOffsets, rnglists: f.rnglists, ranges: f.ranges}
 	version := c.u16()
 	u.format = format{version: uint8(min(version, math.MaxUint8)), is64: is64}
 	if c.bad || n > uint64(f.info.size-start) {

@@ -50,8 +50,14 @@ type File struct {
 // Open reads the headers of an open file and takes ownership of it: Close (or
 // an error here) closes it. Anything but a regular file is refused, because
 // reading a pipe or a device may block or have effects.
-func Open(f *os.File) (*File, error) {
-	o, err := open(f)
+func Open(f *os.File) (*File, error) { return open(f, New) }
+
+// OpenDebug is Open for files with debug information, which nobody runs: they
+// may also be relocatable (.o, .dwo, .dwp).
+func OpenDebug(f *os.File) (*File, error) { return open(f, NewDebug) }
+
+func open(f *os.File, read func(io.ReaderAt, int64) (*File, error)) (*File, error) {
+	o, err := openRegular(f, read)
 	if err != nil {
 		f.Close()
 		return nil, fmt.Errorf("open object %s: %w", f.Name(), err)
@@ -60,7 +66,7 @@ func Open(f *os.File) (*File, error) {
 	return o, nil
 }
 
-func open(f *os.File) (*File, error) {
+func openRegular(f *os.File, read func(io.ReaderAt, int64) (*File, error)) (*File, error) {
 	info, err := f.Stat()
 	if err != nil {
 		return nil, err
@@ -68,7 +74,7 @@ func open(f *os.File) (*File, error) {
 	if !info.Mode().IsRegular() {
 		return nil, fmt.Errorf("not a regular file: %w", os.ErrInvalid)
 	}
-	return New(f, info.Size())
+	return read(f, info.Size())
 }
 
 // New reads the headers of an ELF executable or shared object of size bytes:
@@ -79,6 +85,15 @@ func open(f *os.File) (*File, error) {
 // the file. Section headers that make no sense are treated as missing: the
 // kernel never looks at them, and tools that strip or pack files break them.
 func New(r io.ReaderAt, size int64) (*File, error) {
+	f, err := NewDebug(r, size)
+	if err == nil && f.kind == elf.ET_REL {
+		return nil, fmt.Errorf("type %v is not executable: %w", f.kind, ErrFormat)
+	}
+	return f, err
+}
+
+// NewDebug is New for what OpenDebug opens.
+func NewDebug(r io.ReaderAt, size int64) (*File, error) {
 	if size < 0 {
 		return nil, fmt.Errorf("size %d: %w", size, ErrFormat)
 	}

@@ -24,8 +24,7 @@ const (
 
 	// The kernel refuses to run files with more than 64 KiB of program headers.
 	maxPrograms = 65536 / programSize
-	// Linked files have fewer than 100 sections, relocatable ones (which are
-	// refused) many. This bounds the memory for them to 6 MB.
+	// Linked files have fewer than 100 sections, relocatable ones many. This bounds the memory for them to 6 MB.
 	maxSections = 1 << 16
 	// All section names together; a few hundred bytes in practice.
 	maxSectionNames = 1 << 20
@@ -54,7 +53,7 @@ func (f *File) readHeader() (header, error) {
 	f.kind = elf.Type(le.Uint16(b[16:]))
 	f.machine = elf.Machine(le.Uint16(b[18:]))
 	f.entry = profile.ObjAddr(le.Uint64(b[24:]))
-	if f.kind != elf.ET_EXEC && f.kind != elf.ET_DYN {
+	if f.kind != elf.ET_EXEC && f.kind != elf.ET_DYN && f.kind != elf.ET_REL {
 		return header{}, fmt.Errorf("type %v is not executable: %w", f.kind, ErrFormat)
 	}
 	return header{
