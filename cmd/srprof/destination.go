@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/carverauto/serviceradar-profiler/encoding"
+	"github.com/carverauto/serviceradar-profiler/encoding/report"
+	"github.com/carverauto/serviceradar-profiler/profile"
+	"github.com/carverauto/serviceradar-profiler/session"
+)
+
+// destination is where a profile goes and how: what record and symbolize have
+// in common.
+type destination struct {
+	outputs  []string
+	format   string
+	metadata string
+	explain  bool
+}
+
+func (d *destination) addFlags(c *cobra.Command) {
+	f := c.Flags()
+	f.StringArrayVarP(&d.outputs, "output", "o", nil, "file to write, - for standard output; may be given several times")
+	f.StringVar(&d.format, "format", "", "format to write, whatever the file is called: "+strings.Join(formatNames(), ", "))
+	f.StringVar(&d.metadata, "metadata", "", "also write when, where and how well it was recorded, as JSON, to this file")
+	f.BoolVar(&d.explain, "explain", false, "also say which code has no name, why, and what to do about it")
+}
+
+// toStdout says whether standard output gets a profile.
+func (d *destination) toStdout() bool {
+	return len(d.outputs) == 0 || slices.Contains(d.outputs, stdoutName)
+}
+
+// explainTo writes why code has no name, if that was asked for: to standard
+// error, as all that is about a profile and not the profile, so that it goes
+// with any output.
+func (d *destination) explainTo(w io.Writer, p *profile.Profile) error {
+	if !d.explain {
+		return nil
+	}
+	if err := report.Explain(w, p, report.Options{}); err != nil {
+		return fmt.Errorf("write the explanation: %w", err)
+	}
+	return nil
+}
+
+// create prepares everything that is to be written, so that what
+// cannot be is found out before the recording. What it returns with an error
+// is to be abandoned too.
+func (d *destination) create(s streams) (outputs, error) {
+	paths := d.outputs
+	if len(paths) == 0 {
+		paths = []string{stdoutName}
+	}
+	if d.format != "" && len(paths) > 1 {
+		return nil, session.Invalid("format_and_outputs", "--format with several --output would write the same format to all of them",
+			"leave --format out and let the file names choose")
+	}
+	var outs outputs
+	for i, path := range paths {
+		if slices.Contains(paths[:i], path) {
+			return outs, session.Invalid("output_twice", "the output "+path+" is given twice", "name each output once")
+		}
+		format, err := chooseFormat(d.format, path)
+		if err != nil {
+			return outs, session.Invalid("unknown_format", err.Error(), "srprof record --help describes them")
+		}
+		o, err := createOutput(path, s.out)
+		if err != nil {
+			return outs, err
+		}
+		o.encode = format.Write
+		outs = append(outs, o)
+	}
+	if d.metadata != "" {
+		o, err := createOutput(d.metadata, s.out)
+		if err != nil {
+			return outs, err
+		}
+		o.encode = writeMetadata
+		outs = append(outs, o)
+	}
+	return outs, nil
+}
+
+// chooseFormat goes by --format, then by the extension of the output.
+func chooseFormat(name, path string) (encoding.Format, error) {
+	switch {
+	case name != "":
+		return encoding.ByName(name)
+	case path == stdoutName:
+		return encoding.ByName("text")
+	}
+	return encoding.ByPath(path)
+}
+
+func formatNames() []string {
+	var names []string
+	for _, f := range encoding.Formats() {
+		names = append(names, f.Name)
+	}
+	return names
+}
+
+func formatList() string {
+	var b strings.Builder
+	for _, f := range encoding.Formats() {
+		fmt.Fprintf(&b, "  %-11s %-17s %s\n", f.Name, strings.Join(f.Extensions, " "), f.Description)
+	}
+	return b.String()
+}
