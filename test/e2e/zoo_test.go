@@ -115,13 +115,13 @@ func visitOne(t *testing.T, v *programs.Variant) *visit {
 	got := &visit{name: v.Name, ends: map[string]uint64{}, full: make([]uint64, len(stacks)), other: map[string]uint64{}}
 	for _, round := range rounds {
 		got.add(v, stacks, recordZoo(t, v, path, round.begins, round.duration))
-		if got.share() >= programs.Enough && got.samples >= 200 && 100*got.before() <= got.samples && len(got.missing(stacks)) == 0 {
+		if got.share() >= v.Enough() && got.samples >= 200 && 100*got.before() <= got.samples && len(got.missing(stacks)) == 0 {
 			break
 		}
 	}
 	t.Logf("%d samples, %.2f %% equal, ends %v\n%s", got.samples, 100*got.share(), got.ends, got.unequal(5))
-	if got.share() < programs.Enough || got.samples == 0 {
-		t.Errorf("%.2f %% of %d stacks are equal to a stated one, want %.0f %%", 100*got.share(), got.samples, 100*programs.Enough)
+	if got.share() < v.Enough() || got.samples == 0 {
+		t.Errorf("%.2f %% of %d stacks are equal to a stated one, want %.0f %%", 100*got.share(), got.samples, 100*v.Enough())
 	}
 	for _, s := range got.missing(stacks) {
 		t.Errorf("no stack is %s", s)
