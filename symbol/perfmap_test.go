@@ -17,6 +17,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/carverauto/serviceradar-profiler/object"
 	"github.com/carverauto/serviceradar-profiler/profile"
 )
 
@@ -266,6 +267,54 @@ func TestPerfMapUnreadable(t *testing.T) {
 	f.Close()
 	if err := m.Find([]profile.ObjAddr{0x1000}, func(int, Symbol) { t.Error("found a name") }); !errors.Is(err, os.ErrClosed) {
 		t.Errorf("got %v, want that it is closed", err)
+	}
+}
+
+// Code without an object: each process has names of its own for it, and memory
+// with a name that holds no object is no object's.
+func TestRunTimeCode(t *testing.T) {
+	b := profile.NewBuilder()
+	anonymous := profile.Mapping{Start: 0x1000, Limit: 0x2000, Kind: profile.MappingAnonymous}
+	one, other, none := b.Mapping(anonymous), b.Mapping(anonymous), b.Mapping(anonymous)
+	memfd := b.Mapping(profile.Mapping{Start: 0x3000, Limit: 0x4000, Path: "/memfd:doublemapper"})
+	for _, m := range []profile.MappingID{one, other, none} {
+		b.Address(0x1010, m, false)
+		b.Address(0x1020, m, true) // returns to what comes after the function
+	}
+	b.Address(0x3010, memfd, false)
+	b.Address(0x3fff, memfd, false)
+	first := &RunTimeCode{Sources: []Source{newPerfMapFile(t, "1010 10 f\n3000 20 g\n").open()}, Err: ErrNotWritten}
+	second := &RunTimeCode{Sources: []Source{newPerfMapFile(t, "").open(), newPerfMapFile(t, "1000 100 h\n").open()}, Err: ErrNotWritten}
+	r := &Resolver{
+		Open: func(profile.MappingID) (*object.File, error) {
+			return object.New(strings.NewReader("nothing of the sort, but long enough to have a header of an ELF file"), 64)
+		},
+		RunTime: func(id profile.MappingID) *RunTimeCode {
+			return map[profile.MappingID]*RunTimeCode{one: first, other: second, memfd: first}[id]
+		},
+	}
+	p := b.Profile()
+	problems := r.Resolve(p, nil)
+	want := []string{"f", "f", "h", "h", "[anonymous]", "[anonymous]", "g", "[anonymous]"}
+	if got := namesOf(p); !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if m := p.Mapping(memfd); m.Kind != profile.MappingAnonymous {
+		t.Errorf("%+v is taken for an object", m)
+	}
+	if len(problems) != 2 || problems[0].Addresses != 2 || !errors.Is(problems[0].Err, ErrAnonymous) ||
+		problems[1].Addresses != 1 || !errors.Is(problems[1].Err, ErrNotWritten) {
+		t.Errorf("problems %v", problems)
+	}
+}
+
+func TestRemedies(t *testing.T) {
+	b := profile.NewBuilder()
+	b.Address(0x1010, b.Mapping(profile.Mapping{Start: 0x1000, Limit: 0x2000, Kind: profile.MappingAnonymous}), false)
+	code := &RunTimeCode{Err: fmt.Errorf("why: %w", &Remedied{ErrAnonymous, "do this"})}
+	problems := (&Resolver{RunTime: func(profile.MappingID) *RunTimeCode { return code }}).Resolve(b.Profile(), nil)
+	if len(problems) != 1 || problems[0].Remedy != "do this" || !strings.HasSuffix(problems[0].String(), "; do this") {
+		t.Errorf("problems %v", problems)
 	}
 }
 

@@ -17,6 +17,7 @@ packages=(
 	linux-perf bpftrace bpftool            # what we are compared with
 	redis-server redis-tools openssl       # real programs to profile
 	chromium nodejs npm                    # drawings in a real browser
+	openjdk-17-jdk-headless python3        # runtimes, besides nodejs
 )
 packages+=("$@")
 # Any Rust compiler will do.

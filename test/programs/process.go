@@ -106,8 +106,11 @@ func Launch(c *exec.Cmd, ready string) (*Process, error) {
 }
 
 // Tell sends the byte on standard input that some programs wait for.
-func (p *Process) Tell() error {
-	_, err := p.in.Write([]byte{'\n'})
+func (p *Process) Tell() error { return p.Say("\n") }
+
+// Say writes to the program's standard input.
+func (p *Process) Say(what string) error {
+	_, err := p.in.Write([]byte(what))
 	return err
 }
 

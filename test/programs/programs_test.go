@@ -32,7 +32,7 @@ func TestParse(t *testing.T) {
 
 // A share that is forgotten would never be compared.
 func TestSharesAddUp(t *testing.T) {
-	for _, name := range []string{"split.c", "split.cpp", "split.rs", "goroutines", "demo", "threads.c", "forks.c", "shared.c", "exits.c", "execs.c", "depth.c"} {
+	for _, name := range []string{"split.c", "split.cpp", "split.rs", "goroutines", "demo", "threads.c", "forks.c", "shared.c", "exits.c", "execs.c", "depth.c", "perfmap.c"} {
 		p, err := Read(name)
 		if err != nil {
 			t.Fatal(err)

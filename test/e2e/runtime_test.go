@@ -1,0 +1,260 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package e2e_test
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/carverauto/serviceradar-profiler/process"
+	"github.com/carverauto/serviceradar-profiler/test/programs"
+)
+
+// Code that programs make while they run, with the names that they write.
+
+// mapOf is where a process of this namespace writes its perf map, which is gone
+// when the test is over.
+func mapOf(t *testing.T, pid int) string {
+	t.Helper()
+	p := fmt.Sprintf("/tmp/perf-%d.map", pid)
+	t.Cleanup(func() { os.Remove(p) })
+	return p
+}
+
+// soon says something to a program while it is sampled.
+func soon(t *testing.T, p *programs.Process, what string) {
+	t.Helper()
+	time.AfterFunc(time.Second, func() {
+		if err := p.Say(what); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// warned reports a warning that is missing, or that should not be there.
+func (r *recording) warned(t *testing.T, want bool, parts ...string) {
+	t.Helper()
+	if got := slices.ContainsFunc(r.meta.Warnings, func(w string) bool { return containsAll(w, parts...) }); got != want {
+		t.Errorf("a warning with %q: %v, want %v, of\n%s", parts, got, want, strings.Join(r.meta.Warnings, "\n"))
+	}
+}
+
+func TestPerfMap(t *testing.T) {
+	p := start(t, "perfmap.c", programs.Options{})
+	mapOf(t, p.PID)
+	r := sample(t, p.PID).as(t, "perfmap.c")
+	r.warned(t, false, "made at run time")
+
+	// What was compiled anew has its new name, and only that.
+	soon(t, p, "t")
+	r = sample(t, p.PID)
+	want(t, "the function that came", r.in("run", "third"), 0.4)
+	if old := r.in("second"); old > 0 {
+		t.Errorf("%.1f %% of the samples have the name of what was replaced", 100*old)
+	}
+
+	// The map is gone when names are looked for.
+	soon(t, p, "x")
+	r = record(t, "--pid", strconv.Itoa(p.PID), "--frequency", often, "--duration", "1m").succeeded(t)
+	want(t, "a process that is gone, and its map", r.in("run", "first function")+r.in("run", "third"), 0.95)
+}
+
+// Memory with a name is no object.
+func TestPerfMapInMemfd(t *testing.T) {
+	p := start(t, "perfmap.c", programs.Options{Args: []string{"memfd"}})
+	mapOf(t, p.PID)
+	r := sample(t, p.PID).as(t, "perfmap.c")
+	r.warned(t, false, "ELF")
+}
+
+// The map grows while its process is sampled.
+func TestPerfMapGrows(t *testing.T) {
+	p := start(t, "perfmap.c", programs.Options{Args: []string{"late"}})
+	mapOf(t, p.PID)
+	r := sample(t, p.PID)
+	want(t, "what is not in the map", r.in("run", "[anonymous]"), 0.4)
+	r.warned(t, true, "[anonymous]", "not in the process's own list")
+	soon(t, p, "n")
+	sample(t, p.PID).as(t, "perfmap.c")
+}
+
+// A child runs what its parent made.
+func TestPerfMapOfParent(t *testing.T) {
+	p := start(t, "perfmap.c", programs.Options{})
+	mapOf(t, p.PID)
+	soon(t, p, "f")
+	r := sample(t, p.PID, "--children", "--duration", "3s").as(t, "perfmap.c")
+	if r.meta.Threads != 2 {
+		t.Errorf("%d threads, want the parent's and the child's", r.meta.Threads)
+	}
+}
+
+// In a container a process has another PID, and a /tmp of its own.
+func TestPerfMapInNamespaces(t *testing.T) {
+	need(t, "unshare", "util-linux")
+	program, err := programs.Read("perfmap.c")
+	if err != nil {
+		t.Fatal(err)
+	}
+	path, err := program.Build(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := launch(t, "ready", "unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c",
+		`exec 3<"$1"; mount -t tmpfs none /tmp; exec /proc/self/fd/3`, "sh", path)
+	inside, err := process.Children(p.PID)
+	if err != nil || len(inside) != 1 {
+		t.Fatalf("unshare has children %v: %v", inside, err)
+	}
+	if _, err := os.Stat("/tmp/perf-1.map"); err == nil {
+		t.Fatal("the map of the process in the namespace is in our /tmp")
+	}
+	sample(t, inside[0]).as(t, "perfmap.c")
+	// Its namespaces end with it.
+	soon(t, p, "x")
+	r := record(t, "--pid", strconv.Itoa(inside[0]), "--frequency", often, "--duration", "1m").succeeded(t)
+	want(t, "a container that is gone", r.in("run", "first function")+r.in("run", "second"), 0.95)
+}
+
+// What others have put into /tmp is not believed, and is not opened if it is
+// not a file.
+func TestPerfMapOfOthers(t *testing.T) {
+	p := start(t, "perfmap.c", programs.Options{})
+	path := mapOf(t, p.PID)
+	refused := func(what string, parts ...string) {
+		t.Helper()
+		r := sample(t, p.PID, "--duration", "1s")
+		if named := r.in("first function") + r.in("second"); named > 0 {
+			t.Errorf("%s: %.1f %% of the samples have its names", what, 100*named)
+		}
+		want(t, what, r.in("run", "[anonymous]"), 0.9)
+		r.warned(t, true, append(parts, "[anonymous]")...)
+	}
+	real, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chown(path, 54321, 54321); err != nil {
+		t.Fatal(err)
+	}
+	refused("a map of another user", filepath.Base(path), "user 54321")
+
+	os.Remove(path)
+	if err := unix.Mkfifo(path, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	refused("a FIFO", filepath.Base(path), "not a regular file")
+
+	os.Remove(path)
+	if err := os.WriteFile(path, append([]byte("nonsense\n"), make([]byte, 1<<20)...), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	refused("nonsense", "not in the process's own list")
+
+	if err := os.WriteFile(path, real, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	sample(t, p.PID).as(t, "perfmap.c")
+}
+
+// node compiles JavaScript; without a map the warning says how to get one.
+func TestNode(t *testing.T) {
+	need(t, "node", "nodejs")
+	script, err := filepath.Abs("testdata/hot.js")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Run("perf map", func(t *testing.T) {
+		p := launch(t, "ready", "node", "--perf-basic-prof", "--interpreted-frames-native-stack", script)
+		mapOf(t, p.PID)
+		isHot(t, sample(t, p.PID), "JS:*work ", "JS:*threeQuarters ", "JS:*oneQuarter ", "JS:*run ")
+	})
+	t.Run("jitdump", func(t *testing.T) {
+		// It writes in pieces of two megabytes, and the last one at its end.
+		c := exec.Command("node", "--perf-prof", "--interpreted-frames-native-stack", script, "3000")
+		c.Dir = t.TempDir()
+		p, err := programs.Launch(c, "ready")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(p.Stop)
+		r := record(t, "--pid", strconv.Itoa(p.PID), "--frequency", often, "--duration", "1m").succeeded(t)
+		isHot(t, r, "JS:*work ", "JS:*threeQuarters ", "JS:*oneQuarter ", "JS:*run ")
+	})
+	t.Run("neither", func(t *testing.T) {
+		p := launch(t, "ready", "node", script)
+		r := sample(t, p.PID)
+		want(t, "code without a name", r.in("[anonymous]"), 0.9)
+		r.warned(t, true, "[anonymous]", "Node.js", "--perf-basic-prof", "--interpreted-frames-native-stack")
+	})
+}
+
+// isHot looks for the functions of testdata, which a compiler may have inlined
+// into one another.
+func isHot(t *testing.T, r *recording, functions ...string) {
+	t.Helper()
+	var all float64
+	leaves := map[string]float64{}
+	for _, l := range r.lines {
+		for _, f := range slices.Backward(l.Frames) {
+			if i := slices.IndexFunc(functions, func(name string) bool { return strings.HasPrefix(f, name) }); i >= 0 {
+				share := float64(l.Count) / float64(programs.Samples(r.lines))
+				leaves[functions[i]] += share
+				all += share
+				break
+			}
+		}
+	}
+	t.Logf("the innermost of its own functions: %v", leaves)
+	want(t, "its own functions", all, 0.9)
+	if r.in("[anonymous]") > 0.5 {
+		t.Errorf("most samples have frames without a name:\n%s", r.hottest(8))
+	}
+}
+
+// Java writes its map when it is told to, here while it is sampled.
+func TestJava(t *testing.T) {
+	need(t, "javac", "openjdk-17-jdk-headless")
+	need(t, "jcmd", "openjdk-17-jdk-headless")
+	dir := t.TempDir()
+	if out, err := exec.Command("javac", "-d", dir, "testdata/Hot.java").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	p := launch(t, "ready", "java", "-XX:+PreserveFramePointer", "-cp", dir, "Hot")
+	mapOf(t, p.PID)
+	r := sample(t, p.PID)
+	want(t, "code without a name", r.in("[anonymous]"), 0.8)
+	r.warned(t, true, "[anonymous]", "Java", fmt.Sprintf("jcmd %d Compiler.perfmap", p.PID), "-XX:+PreserveFramePointer")
+
+	told := make(chan error, 1)
+	time.AfterFunc(time.Second, func() {
+		out, err := exec.Command("jcmd", strconv.Itoa(p.PID), "Compiler.perfmap").CombinedOutput()
+		if err != nil {
+			err = fmt.Errorf("%w: %s", err, out)
+		}
+		told <- err
+	})
+	r = sample(t, p.PID, "--duration", "5s")
+	if err := <-told; err != nil {
+		t.Fatal(err)
+	}
+	isHot(t, r, "int Hot.work(", "int Hot.threeQuarters(", "int Hot.oneQuarter(", "int Hot.run(", "void Hot.main(")
+}
+
+// Python's functions are not made into code before 3.12, nor without a flag.
+func TestPython(t *testing.T) {
+	need(t, "python3", "python3")
+	p := launch(t, "ready", "python3", "-c", "print('ready', flush=True)\nwhile True: pass")
+	r := sample(t, p.PID)
+	want(t, "the interpreter", r.in("_PyEval_EvalFrameDefault"), 0.8)
+	r.warned(t, true, "python3", "interpreter", "-X perf")
+}
