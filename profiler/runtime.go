@@ -232,7 +232,7 @@ func (r *runTime) why() error {
 	why := &symbol.Remedied{Err: cmp.Or(errors.Join(r.errs...), symbol.ErrAnonymous),
 		Remedy: "a compiler that writes a perf map or a jitdump gives it names"}
 	if r.kind != nil {
-		why.Err = cmp.Or(errors.Join(r.errs...), fmt.Errorf("code that %s made at run time", r.kind.Name))
+		why.Err = cmp.Or(errors.Join(r.errs...), error(&symbol.MadeError{Runtime: r.kind.Name}))
 		why.Remedy = r.kind.Remedy(r.pid)
 	}
 	return why

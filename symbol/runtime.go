@@ -27,6 +27,12 @@ var (
 	ErrInterpreted = errors.New("its functions do not show, only those of the interpreter")
 )
 
+// MadeError is ErrAnonymous where it is known what makes the code.
+type MadeError struct{ Runtime string }
+
+func (e *MadeError) Error() string { return "code that " + e.Runtime + " made at run time" }
+func (e *MadeError) Unwrap() error { return ErrAnonymous }
+
 // Remedied is an error that one can do something about.
 type Remedied struct {
 	Err    error
