@@ -25,7 +25,7 @@ var layers = [][]string{
 	1: {"session", "process", "object", "encoding/*"},
 	2: {"dwarf", "unwind", "encoding", "remedy"},
 	3: {"symbol", "sampler"},
-	4: {"profiler"},
+	4: {"profiler", "debugdir"},
 	5: {"cmd/*"},
 	6: {"test/programs", "."},
 	7: {"test/*", "test/*/*"},

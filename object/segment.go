@@ -153,3 +153,31 @@ func (f *File) ReadObj(p []byte, a profile.ObjAddr) error {
 	}
 	return fmt.Errorf("read %d bytes at %v: not in any segment: %w", len(p), a, ErrFormat)
 }
+
+// ObjAddrInMemory is ObjAddr for debug files without code, whose headers do not
+// say any more what lay where in the file, only in memory. It answers where
+// that is enough: the one executable segment must be as long as the mapping,
+// in pages, so that it is the mapping's beginning.
+func (f *File) ObjAddrInMemory(m *profile.Mapping, a profile.Addr) (profile.ObjAddr, bool) {
+	var code *Segment
+	for i := range f.segments {
+		if s := &f.segments[i]; s.Executable() {
+			if code != nil {
+				return 0, false
+			}
+			code = s
+		}
+	}
+	if code == nil || !m.Contains(a) {
+		return 0, false
+	}
+	start := uint64(code.ObjAddr) &^ (page - 1)
+	limit := uint64(code.ObjAddr) + code.MemSize
+	if limit < start || (limit-start+page-1)&^(page-1) != uint64(m.Limit-m.Start) {
+		return 0, false
+	}
+	if f.kind == elf.ET_EXEC && uint64(m.Start) != start {
+		return 0, false
+	}
+	return profile.ObjAddr(start + uint64(a-m.Start)), true
+}

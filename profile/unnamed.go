@@ -28,6 +28,22 @@ const (
 	ReasonHidden       Reason = "hidden"        // the kernel shows no addresses
 	ReasonUnreadable   Reason = "unreadable"    // a file or table that is there, but breaks its format's rules
 	ReasonNoMapping    Reason = "no mapping"    // the address lies in none, so is probably no code
-	ReasonNoFile       Reason = "no file"       // of this build ID in any directory that was named
+	ReasonNoFile       Reason = "no file"       // to look into, and the process is over
 	ReasonSeveral      Reason = "several"       // what is left, in one sum
 )
+
+// Named is how many addresses have a name.
+func (p *Profile) Named() int {
+	n := 0
+	for i := range p.Addresses {
+		if p.Addresses[i].Named() {
+			n++
+		}
+	}
+	return n
+}
+
+// Named says whether some name was found for the address.
+func (a *Address) Named() bool {
+	return len(a.Frames) > 1 || len(a.Frames) == 1 && !a.Frames[0].Unknown
+}

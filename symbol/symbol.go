@@ -64,6 +64,8 @@ var (
 	ErrNoTable = errors.New("it has no symbol table (stripped)")
 	// ErrNoSymbol: there is a table, but no symbol in it covers the address.
 	ErrNoSymbol = errors.New("not covered by any symbol (stripped, or local functions)")
+	// ErrNoFile: there is no file to look into, where the process is over.
+	ErrNoFile = errors.New("there is no file with its names")
 	// ErrNoMapping: the address lies in no known mapping, or the mapping shows
 	// no part of its object that could be code.
 	ErrNoMapping = errors.New("outside all mappings (a frame-pointer walk reads such from code built without frame pointers)")

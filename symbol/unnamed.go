@@ -117,6 +117,8 @@ func reasonOf(err error) (profile.Reason, string) {
 		return profile.ReasonHidden, "run srprof as root or with CAP_SYSLOG, and set sysctl kernel.kptr_restrict to 0 or 1"
 	case errors.Is(err, ErrAnonymous), errors.Is(err, ErrNotWritten):
 		return profile.ReasonMade, ""
+	case errors.Is(err, ErrNoFile):
+		return profile.ReasonNoFile, ""
 	case errors.Is(err, ErrNoMapping):
 		return profile.ReasonNoMapping, ""
 	case errors.Is(err, fs.ErrPermission):

@@ -54,7 +54,7 @@ func rootCommand(s streams) *cobra.Command {
 		Long: `srprof samples a running process with eBPF and draws what it does as a flame
 graph, with function names of user and kernel code. The process needs no
 restart, no rebuild and no preparation.`,
-		Example:       "  srprof record --pid 4242 --output web.svg\n  srprof doctor",
+		Example:       "  srprof record --pid 4242 --output web.svg\n  srprof symbolize web.pb.gz --debug-dir debug --output web.svg\n  srprof doctor",
 		Version:       profiler.Version(),
 		SilenceErrors: true,
 		SilenceUsage:  true,
@@ -69,7 +69,7 @@ restart, no rebuild and no preparation.`,
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
 		return fmt.Errorf("%w: %w", errUsage, err)
 	})
-	root.AddCommand(recordCommand(s), doctorCommand(s))
+	root.AddCommand(recordCommand(s), symbolizeCommand(s), doctorCommand(s))
 	return root
 }
 

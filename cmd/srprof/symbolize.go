@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/carverauto/serviceradar-profiler/debugdir"
+	"github.com/carverauto/serviceradar-profiler/encoding/pprof"
+	"github.com/carverauto/serviceradar-profiler/profile"
+	"github.com/carverauto/serviceradar-profiler/session"
+)
+
+// symbolizing is what srprof symbolize was asked to do.
+type symbolizing struct {
+	file string
+	dirs []string
+	all  bool
+	destination
+}
+
+func symbolizeCommand(s streams) *cobra.Command {
+	var y symbolizing
+	c := &cobra.Command{
+		Use:   "symbolize FILE [flags]",
+		Short: "Name afterwards what a recorded profile has no names for",
+		Long: `Reads a profile in pprof's format (.pb.gz), as srprof record and other tools
+write it, and names the code that has no name in it, by files that have its
+build ID: debug files, or objects as they were before they were stripped. The
+process, its host and its files are not needed. What has a name keeps it.
+
+Files are looked for in each --debug-dir: at .build-id/xx/yyyy.debug, as debug
+packages install them, then among all files there; and where this host has
+debug packages installed. Formats are chosen as by srprof record; FILE may be -
+for standard input.
+
+Exit codes: 0 ok, 1 failure (also if nothing could be named; then nothing is
+written), 2 usage.`,
+		Example: `  srprof symbolize web.pb.gz --debug-dir /srv/debug --output web.svg
+  srprof symbolize web.pb.gz --debug-dir build/unstripped --output named.pb.gz --explain`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			y.file = args[0]
+			return symbolize(s, &y)
+		},
+	}
+	c.Flags().StringArrayVar(&y.dirs, "debug-dir", nil, "directory with debug files or unstripped objects; may be given several times")
+	c.Flags().BoolVar(&y.all, "all", false, "name anew what has a name, too, where the files have one")
+	y.addFlags(c)
+	return c
+}
+
+func symbolize(s streams, y *symbolizing) error {
+	index, err := debugdir.Open(y.dirs)
+	if err != nil {
+		return noDebugDir(err)
+	}
+	defer index.Close()
+	p, err := readProfile(y.file)
+	if err != nil {
+		return err
+	}
+	outs, err := y.create(s)
+	defer outs.abandon()
+	if err != nil {
+		return err
+	}
+	before := len(p.Addresses) - p.Named()
+	named := index.Symbolize(p, y.all)
+	if named == 0 && before > 0 {
+		return nothingNamed(p, index.Incomplete())
+	}
+	if err := outs.write(p); err != nil {
+		return err
+	}
+	if skipped := index.Incomplete(); skipped != "" {
+		fmt.Fprintf(s.err, "srprof: %s\n", skipped)
+	}
+	if !y.toStdout() {
+		fmt.Fprintf(s.err, "srprof: wrote %s: %d samples, %d addresses named, %d left without a name\n",
+			strings.Join(y.outputs, ", "), p.Meta.Counts.Samples, named, len(p.Addresses)-p.Named())
+	}
+	return y.explainTo(s.err, p)
+}
+
+func readProfile(file string) (*profile.Profile, error) {
+	in := io.Reader(os.Stdin)
+	if file != stdoutName {
+		f, err := os.Open(file)
+		if err != nil {
+			return nil, unreadable(file, err)
+		}
+		defer f.Close()
+		in = f
+	}
+	p, err := pprof.Read(in)
+	if err != nil {
+		return nil, unreadable(file, err)
+	}
+	return p, nil
+}
+
+// unreadable says why a profile cannot be read.
+func unreadable(file string, err error) error {
+	e := &session.Error{Code: "profile_not_readable", Kind: fs.ErrInvalid, Cause: cause(err),
+		Problem: "cannot read the profile " + file, Remedy: "name a file that exists and that you may read"}
+	for _, known := range []struct {
+		err          error
+		code, remedy string
+	}{
+		{pprof.ErrFormat, "not_a_profile", "symbolize reads what srprof record --output x.pb.gz writes"},
+		{pprof.ErrDamaged, "profile_damaged", "copy it again, or record again"},
+		{pprof.ErrTooLarge, "profile_too_large", "record for a shorter time, or at a lower --frequency"},
+		{pprof.ErrValues, "not_a_cpu_profile", "symbolize reads profiles of CPU use"},
+	} {
+		if errors.Is(err, known.err) {
+			e.Code, e.Remedy = known.code, known.remedy
+		}
+	}
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		e.Kind = fs.ErrPermission
+	case errors.Is(err, fs.ErrNotExist):
+		e.Kind = fs.ErrNotExist
+	}
+	return e
+}
+
+func noDebugDir(err error) error {
+	e := &session.Error{Code: "no_debug_dir", Kind: fs.ErrNotExist, Problem: "cannot look for debug files", Cause: err,
+		Remedy: "name a directory that exists and that you may read"}
+	if errors.Is(err, fs.ErrPermission) {
+		e.Kind = fs.ErrPermission
+	}
+	return e
+}
+
+// nothingNamed is an error, so that nobody takes the same profile for a better one.
+func nothingNamed(p *profile.Profile, skipped string) error {
+	e := &session.Error{Code: "nothing_named", Kind: fs.ErrNotExist, Problem: "nothing could be named",
+		Remedy: "name the directory of its debug files with --debug-dir"}
+	for i := range p.Meta.Unnamed {
+		if u := &p.Meta.Unnamed[i]; u.BuildID != "" {
+			e.Problem += fmt.Sprintf(": of most samples without a name is %s, build ID %s", printable(u.Object), printable(string(u.BuildID)))
+			break
+		}
+	}
+	if skipped != "" {
+		e.Cause = errors.New(skipped)
+	}
+	return e
+}
