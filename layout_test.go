@@ -23,7 +23,7 @@ const module = "github.com/carverauto/serviceradar-profiler/"
 var layers = [][]string{
 	0: {"profile", "bpf"},
 	1: {"session", "process", "object", "encoding/*"},
-	2: {"dwarf", "unwind", "encoding", "remedy"},
+	2: {"debugfile", "dwarf", "unwind", "encoding", "remedy"},
 	3: {"symbol", "sampler"},
 	4: {"profiler", "debugdir"},
 	5: {"cmd/*"},

@@ -19,7 +19,7 @@ import (
 // process has exited.
 type Files struct {
 	pid  int
-	root int // O_PATH descriptor, -1 without one
+	root *RootDir // nil without one
 }
 
 // ErrReplaced says that the file found by a mapping's path is not the one that
@@ -29,18 +29,22 @@ var ErrReplaced = errors.New("the file on disk is not the one in memory: it was 
 // OpenFiles prepares to open files of a process. It always succeeds; what
 // cannot be had shows when a file is opened.
 func OpenFiles(pid int) *Files {
-	fd, err := unix.Open(path(pid, "root"), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	root, err := rootOf(pid)
 	if err != nil {
-		fd = -1
+		root = nil
 	}
-	return &Files{pid: pid, root: fd}
+	return &Files{pid: pid, root: root}
 }
+
+// Root is the process's root directory, nil if it cannot be had. It belongs to
+// Files: who needs it longer shares it.
+func (f *Files) Root() *RootDir { return f.root }
 
 // Close gives the root directory back.
 func (f *Files) Close() {
-	if f.root >= 0 {
-		unix.Close(f.root)
-		f.root = -1
+	if f.root != nil {
+		f.root.Close()
+		f.root = nil
 	}
 }
 
@@ -52,7 +56,7 @@ func (f *Files) Close() {
 func (f *Files) Open(m *Mapping) (*os.File, error) {
 	mapFile := fmt.Sprintf("%s/%x-%x", path(f.pid, "map_files"), uint64(m.Start), uint64(m.Limit))
 	for _, p := range []string{mapFile, path(f.pid, "exe")} {
-		if file, err := openRegular(unix.AT_FDCWD, p); err == nil {
+		if file, err := openRegular(p, p); err == nil {
 			if same(file, m) {
 				return file, nil
 			}
@@ -87,9 +91,9 @@ type FileID struct {
 // finds what Open would open; the errors are those of Open.
 func (f *Files) Identify(m *Mapping) (FileID, error) {
 	var st unix.Stat_t
-	if f.root >= 0 && !m.Deleted && strings.HasPrefix(m.Path, "/") {
+	if f.root != nil && !m.Deleted && strings.HasPrefix(m.Path, "/") {
 		// A mapping's path has no links left in it.
-		if unix.Fstatat(f.root, "."+m.Path, &st, unix.AT_SYMLINK_NOFOLLOW) == nil && st.Ino == m.Inode {
+		if unix.Fstatat(f.root.dir, "."+m.Path, &st, unix.AT_SYMLINK_NOFOLLOW) == nil && st.Ino == m.Inode {
 			return fileID(&st), nil
 		}
 	}
@@ -114,46 +118,35 @@ func fileID(st *unix.Stat_t) FileID {
 	return FileID{Device: st.Dev, Inode: st.Ino, Size: st.Size, Modified: st.Mtim.Nano()}
 }
 
-// openByPath opens a path as the process sees it: absolute links stay inside
-// its root, which needs openat2 (Linux 5.6). Older kernels resolve them on the
-// host; the check of the inode then tells whether that led astray.
+// openByPath opens a path as the process sees it.
 func (f *Files) openByPath(p string) (*os.File, error) {
-	if f.root < 0 {
+	if f.root == nil {
 		return nil, &fs.PathError{Op: "open", Path: path(f.pid, "root"), Err: fs.ErrNotExist}
 	}
-	how := unix.OpenHow{Flags: openFlags, Resolve: unix.RESOLVE_IN_ROOT}
-	fd, err := unix.Openat2(f.root, p, &how)
-	if errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EPERM) {
-		return openRegular(f.root, "."+p)
-	}
-	if err != nil {
-		return nil, &fs.PathError{Op: "open", Path: p, Err: err}
-	}
-	return regular(fd, p)
+	return f.root.Open(p)
 }
 
 // O_NONBLOCK: a path may lead to a FIFO by now.
 const openFlags = unix.O_RDONLY | unix.O_CLOEXEC | unix.O_NONBLOCK | unix.O_NOCTTY
 
-func openRegular(dir int, p string) (*os.File, error) {
-	fd, err := unix.Openat(dir, p, openFlags, 0)
-	if err != nil {
-		return nil, &fs.PathError{Op: "open", Path: p, Err: err}
-	}
-	return regular(fd, p)
-}
+var errNotRegular = errors.New("not a regular file")
 
-func regular(fd int, p string) (*os.File, error) {
+// openRegular opens p, which is called name from then on.
+func openRegular(p, name string) (*os.File, error) {
+	fd, err := unix.Open(p, openFlags, 0)
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: err}
+	}
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
 		unix.Close(fd)
-		return nil, &fs.PathError{Op: "stat", Path: p, Err: err}
+		return nil, &fs.PathError{Op: "stat", Path: name, Err: err}
 	}
 	if st.Mode&unix.S_IFMT != unix.S_IFREG {
 		unix.Close(fd)
-		return nil, &fs.PathError{Op: "open", Path: p, Err: errors.New("not a regular file")}
+		return nil, &fs.PathError{Op: "open", Path: name, Err: errNotRegular}
 	}
-	return os.NewFile(uintptr(fd), p), nil
+	return os.NewFile(uintptr(fd), name), nil
 }
 
 // same reports whether file is the one that m maps. Only inodes are compared:
