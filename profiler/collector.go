@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/carverauto/serviceradar-profiler/debugfile"
 	"github.com/carverauto/serviceradar-profiler/profile"
 	"github.com/carverauto/serviceradar-profiler/remedy"
 	"github.com/carverauto/serviceradar-profiler/sampler"
@@ -26,16 +27,14 @@ import (
 // execs, and opens each object while the process that maps it is still there.
 type collector struct {
 	spec    session.Spec
+	debug   debugfile.Options
 	meta    profile.Metadata
 	builder *profile.Builder
 	kernel  profile.MappingID
 	objects objects
 	names   symbol.Resolver
 	ids     []profile.AddressID // scratch
-	hot     struct {            // the latest answer of hottest
-		name  string
-		found time.Time
-	}
+	hot     hot
 	sampler *sampler.Sampler
 	notices *sampler.Notices
 	heard   sync.WaitGroup
@@ -57,10 +56,11 @@ func newCollector(spec session.Spec, r *Recorder) (*collector, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &collector{spec: spec, builder: profile.NewBuilder(), targets: map[int]*target{}, ends: map[profile.End]uint64{}}
+	c := &collector{spec: spec, debug: r.Debug, builder: profile.NewBuilder(), targets: map[int]*target{}, ends: map[profile.End]uint64{}}
 	c.feeder = newFeeder(c, r.tables)
 	c.names.Open, c.names.FileID, c.names.Cache = c.objects.open, c.objects.fileID, r.names
 	c.names.RunTime = c.runTimeCode
+	c.hot.names.Open, c.hot.names.RunTime = c.objects.open, c.runTimeCode
 	c.kernel = c.addMapping(profile.Mapping{Kind: profile.MappingKernel, Path: profile.KernelPath, Start: kernelStart, Limit: ^profile.Addr(0)}, known{})
 	c.meta = describe()
 	c.meta.FrequencyHz = frequency(spec.Frequency, &c.meta)
@@ -311,8 +311,16 @@ func monotonic() time.Duration {
 
 func (c *collector) symbolize() {
 	from := time.Now()
+	debug, err := openDebugFiles(&c.objects, c.debug)
+	if err != nil {
+		c.meta.Warn(err.Error())
+	} else {
+		defer debug.close()
+		c.names.Debug = debug.of
+	}
 	c.lastLists()
 	p := c.builder.Profile()
+	c.hot.forget(p)
 	c.meta.Unnamed = symbol.Unnamed(p, c.names.Resolve(p, nil))
 	remedy.Host{}.Fill(c.meta.Unnamed)
 	for _, problem := range c.interpreted(p) {

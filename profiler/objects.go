@@ -8,6 +8,7 @@ import (
 	"os"
 	"sync"
 
+	"github.com/carverauto/serviceradar-profiler/debugfile"
 	"github.com/carverauto/serviceradar-profiler/object"
 	"github.com/carverauto/serviceradar-profiler/process"
 	"github.com/carverauto/serviceradar-profiler/profile"
@@ -32,6 +33,8 @@ type opened struct {
 	id   process.FileID // zero for the vDSO
 	file *os.File
 	vdso []byte
+	root *process.RootDir // of the target that mapped it first; nil where it could not be had
+	path string           // there
 
 	once   sync.Once
 	object *object.File
@@ -94,7 +97,10 @@ func (o *objects) of(t *target, m *process.Mapping) *opened {
 		file.Close()
 		return known
 	}
-	known := o.fresh(&opened{id: id, file: file})
+	known := o.fresh(&opened{id: id, file: file, path: m.Path})
+	if root := t.files.Root(); root != nil {
+		known.root = root.Share() // debug files are looked for when the target may be gone
+	}
 	if o.byFile == nil {
 		o.byFile = map[process.FileID]*opened{}
 	}
@@ -127,6 +133,16 @@ func (o *objects) fileID(file *object.File) process.FileID {
 	return process.FileID{}
 }
 
+// place is where an object was found. The vDSO has a build ID alone.
+func (o *objects) place(f *object.File) debugfile.Object {
+	for _, known := range o.byFile {
+		if known.object == f {
+			return debugfile.Object{File: f, Path: known.path, Root: known.root}
+		}
+	}
+	return debugfile.Object{File: f}
+}
+
 func (o *objects) close() {
 	for _, r := range o.made {
 		r.close()
@@ -136,6 +152,9 @@ func (o *objects) close() {
 			f.object.Close()
 		} else if f.file != nil {
 			f.file.Close()
+		}
+		if f.root != nil {
+			f.root.Close()
 		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/carverauto/serviceradar-profiler/debugfile"
 	"github.com/carverauto/serviceradar-profiler/profile"
 	"github.com/carverauto/serviceradar-profiler/sampler"
 	"github.com/carverauto/serviceradar-profiler/session"
@@ -19,6 +20,9 @@ import (
 // Recorder runs sessions, any number of them at once. What one learns of files
 // serves those that follow.
 type Recorder struct {
+	// Debug says where debug files are looked for besides the usual places.
+	Debug debugfile.Options
+
 	tables *unwind.Cache
 	names  *symbol.Cache
 }
@@ -26,7 +30,7 @@ type Recorder struct {
 // NewRecorder makes a recorder that keeps up to so many bytes of unwind tables,
 // and of names, in memory from session to session.
 func NewRecorder(tables int64, names int) *Recorder {
-	return &Recorder{unwind.NewCache(tables), symbol.NewCache(names)}
+	return &Recorder{tables: unwind.NewCache(tables), names: symbol.NewCache(names)}
 }
 
 // Tables tells what is kept of unwind tables.

@@ -29,6 +29,10 @@ type Resolver struct {
 	// has no object: the same pointer for all mappings of one process, so that
 	// they share one pass. Nil, or if it returns nil: nothing does.
 	RunTime func(id profile.MappingID) *RunTimeCode
+	// Debug gives what is known of an object outside of it, and with it or instead
+	// an error that says why there is not more. It is called at most once for an
+	// object, when the object itself leaves an address without a name. Nil: nothing.
+	Debug func(f *object.File) (Debug, error)
 	// Kallsyms opens the kernel's symbol list; nil means /proc/kallsyms.
 	Kallsyms func() (io.ReadCloser, error)
 
@@ -47,14 +51,6 @@ type Resolver struct {
 }
 
 const maxDemangling = 2 * time.Second
-
-// tables are the sources of one object, and what is wrong with one that is
-// there but cannot be used.
-type tables struct {
-	calls   []CallSource
-	sources []Source
-	err     error
-}
 
 type frameKey struct {
 	name string
@@ -263,56 +259,42 @@ func (r *run) resolve(g *group) {
 		}
 	}
 	t := r.tables(g)
-	failed := t.err
-	for _, s := range t.calls {
-		if len(rest) == 0 {
-			return
+	for i := 0; len(rest) > 0; i++ {
+		s, ok := t.at(i)
+		if !ok {
+			break
 		}
 		var err error
-		if rest, err = r.askCalls(s, rest); err != nil && failed == nil {
-			failed = err
+		if rest, err = r.askTable(s, rest, g.kernel()); err != nil {
+			t.failed(err)
 		}
 	}
-	for _, s := range t.sources {
-		if len(rest) == 0 {
-			return
-		}
-		var err error
-		if rest, err = r.ask(s, rest, g.kernel()); err != nil && failed == nil {
-			failed = err
-		}
+	if len(rest) == 0 {
+		return
 	}
-	switch {
-	case g.kernel() && errors.Is(failed, ErrHidden):
-		r.resolver.hidden = failed
-	case failed != nil:
-	case g.code != nil:
-		failed = g.code.Err
-	case len(t.sources)+len(t.calls) == 0:
-		failed = ErrNoTable
-	default:
-		failed = ErrNoSymbol
+	why := t.why()
+	if g.kernel() && errors.Is(why, ErrHidden) {
+		r.resolver.hidden = why
 	}
 	for _, l := range rest {
-		r.unknown(l.id, failed)
+		r.unknown(l.id, why)
 	}
 }
 
 func (r *run) tables(g *group) *tables {
 	if g.code != nil {
-		return &tables{sources: g.code.Sources}
+		return tablesOfCode(g.code)
 	}
 	if g.kernel() {
 		open := r.resolver.Kallsyms
 		if open == nil {
 			open = openKallsyms
 		}
-		return &tables{sources: []Source{&kallsyms{open}}}
+		return &tables{opened: []table{{symbols: &kallsyms{open}}}}
 	}
 	t := r.resolver.objects[g.file]
 	if t == nil {
-		of := sourcesOf(g.file)
-		t = &of
+		t = r.resolver.tablesOf(g.file)
 		r.resolver.objects[g.file] = t
 	}
 	return t

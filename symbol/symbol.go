@@ -19,7 +19,6 @@ import (
 	"fmt"
 	"io"
 
-	"github.com/carverauto/serviceradar-profiler/object"
 	"github.com/carverauto/serviceradar-profiler/profile"
 )
 
@@ -138,21 +137,3 @@ var (
 	_ = []Source{(*elfTable)(nil), (*pltTable)(nil), (*kallsyms)(nil), (*PerfMap)(nil), (*JITDump)(nil)}
 	_ = []CallSource{(*pclntab)(nil)}
 )
-
-// sourcesOf returns what names the functions of an object, best first. The
-// error says what was wrong with a table that is there but cannot be used.
-func sourcesOf(f *object.File) (t tables) {
-	goTable, err := openPclntab(f)
-	if t.err = err; goTable != nil {
-		t.calls = append(t.calls, goTable)
-	}
-	for _, name := range []string{".symtab", ".dynsym"} {
-		if e := openELF(f, name); e != nil {
-			t.sources = append(t.sources, e)
-		}
-	}
-	if p := openPLT(f); p != nil {
-		t.sources = append(t.sources, p)
-	}
-	return t
-}

@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package symbol
+
+import (
+	"fmt"
+
+	"github.com/carverauto/serviceradar-profiler/object"
+)
+
+// Debug is what is known of an object outside of it.
+type Debug struct {
+	// Calls is its debug information, wherever that is; nil without any.
+	Calls CallSource
+	// File is its debug file, for the symbols in it; nil without one.
+	File *object.File
+}
+
+// tables are the sources of one object, best first. They are opened one after
+// the other when those before have left addresses without a name.
+type tables struct {
+	opened   []table
+	unopened []func(*tables)
+	err      error // what is wrong with one that is there but cannot be used
+	absent   error // why there is no debug file
+	unnamed  error // why addresses have no name; nil: what they are the tables of says it
+}
+
+// table is one source: one of both.
+type table struct {
+	symbols Source
+	calls   CallSource
+}
+
+// at returns the i-th source.
+func (t *tables) at(i int) (table, bool) {
+	for i >= len(t.opened) && len(t.unopened) > 0 {
+		open := t.unopened[0]
+		t.unopened = t.unopened[1:]
+		open(t)
+	}
+	if i >= len(t.opened) {
+		return table{}, false
+	}
+	return t.opened[i], true
+}
+
+func (t *tables) add(s Source) { t.opened = append(t.opened, table{symbols: s}) }
+
+// failed notes what is wrong with a source; the first is what is told.
+func (t *tables) failed(err error) {
+	if t.err == nil {
+		t.err = err
+	}
+}
+
+// why says why nothing has a name for an address.
+func (t *tables) why() error {
+	switch {
+	case t.err != nil:
+		return t.err
+	case t.unnamed != nil:
+		return t.unnamed
+	case len(t.opened) == 0:
+		return with(ErrNoTable, t.absent)
+	}
+	return with(ErrNoSymbol, t.absent)
+}
+
+// with adds what would have helped.
+func with(err, absent error) error {
+	if absent == nil {
+		return err
+	}
+	return fmt.Errorf("%w; %w", err, absent)
+}
+
+// tablesOf lists what names the functions of an object. Go's own table is
+// complete for Go's functions. Debug information comes next, since it knows of
+// inlined calls; then the tables with local functions before the table without.
+func (r *Resolver) tablesOf(f *object.File) *tables {
+	t := &tables{}
+	t.unopened = []func(*tables){
+		func(t *tables) {
+			s, err := openPclntab(f)
+			if s != nil {
+				t.opened = append(t.opened, table{calls: s})
+			}
+			t.failed(err)
+		},
+		func(t *tables) { t.addELF(f, ".symtab") },
+		func(t *tables) { r.addDebug(t, f) },
+		func(t *tables) { t.addELF(f, ".dynsym") },
+		func(t *tables) {
+			if s := openPLT(f); s != nil {
+				t.add(s)
+			}
+		},
+	}
+	return t
+}
+
+// tablesOfCode are those of code that a process made at run time.
+func tablesOfCode(code *RunTimeCode) *tables {
+	t := &tables{unnamed: code.Err}
+	for _, s := range code.Sources {
+		t.add(s)
+	}
+	return t
+}
+
+func (t *tables) addELF(f *object.File, name string) {
+	if s := openELF(f, name); s != nil {
+		t.add(s)
+	}
+}
+
+// addDebug asks for what is known elsewhere.
+func (r *Resolver) addDebug(t *tables, f *object.File) {
+	if r.Debug == nil {
+		return
+	}
+	d, err := r.Debug(f)
+	t.absent = err
+	if d.Calls != nil {
+		t.opened = append(t.opened, table{calls: d.Calls})
+	}
+	if d.File != nil {
+		t.addELF(d.File, ".symtab")
+	}
+}
+
+// askTable asks one source.
+func (r *run) askTable(t table, lookups []lookup, kernel bool) ([]lookup, error) {
+	if t.calls != nil {
+		return r.askCalls(t.calls, lookups)
+	}
+	return r.ask(t.symbols, lookups, kernel)
+}
