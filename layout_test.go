@@ -41,6 +41,7 @@ var doors = []struct {
 	{"github.com/ianlancetaylor/demangle", []string{"symbol"}, "names are made readable once, where they are found"},
 	{"github.com/google/pprof", []string{"encoding/pprof", "encoding", "test/*"}, "the format of others stays out of our data"},
 	{"github.com/klauspost/compress", []string{"dwarf"}, "sections are inflated in one place, with its bounds"},
+	{"github.com/ulikunitz/xz", []string{"object"}, "what is compressed in an object is opened there, within bounds"},
 	{"github.com/spf13/cobra", []string{"cmd/*"}, "only commands have command lines"},
 	{"github.com/chromedp", []string{"test/browser"}, "only tests drive a browser"},
 }

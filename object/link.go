@@ -108,3 +108,27 @@ func (f *File) CRC() (uint32, error) {
 	}
 	return h.Sum32(), err
 }
+
+// MaxMiniDebug bounds mini debug information when it is decompressed, in
+// bytes: that of libraries has some 100 KB, that of a browser 10 MB.
+const MaxMiniDebug = 32 << 20
+
+// MiniDebug decompresses .gnu_debugdata, the symbol table that Fedora and its
+// like leave in stripped files (GDB manual, "Debugging information in a special
+// section"): an ELF file by itself. It is nil if there is none. All of it is in
+// memory, so keep it no longer than needed.
+func (f *File) MiniDebug() (*File, error) {
+	s := f.Section(".gnu_debugdata")
+	if s == nil || s.FileSize == 0 {
+		return nil, nil
+	}
+	b, err := unxz(s, s.FileSize, MaxMiniDebug)
+	if err != nil {
+		return nil, fmt.Errorf("decompress .gnu_debugdata: %w", err)
+	}
+	mini, err := New(bytes.NewReader(b), int64(len(b)))
+	if err != nil {
+		return nil, fmt.Errorf(".gnu_debugdata: %w", err)
+	}
+	return mini, nil
+}

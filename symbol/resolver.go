@@ -30,8 +30,9 @@ type Resolver struct {
 	// they share one pass. Nil, or if it returns nil: nothing does.
 	RunTime func(id profile.MappingID) *RunTimeCode
 	// Debug gives what is known of an object outside of it, and with it or instead
-	// an error that says why there is not more. It is called at most once for an
-	// object, when the object itself leaves an address without a name. Nil: nothing.
+	// an error that says why there is not more. It is called when the object itself
+	// leaves an address without a name, once in a call of Resolve, and remembered
+	// where it can be. Nil: only what lies in the object, uncompressed, has names.
 	Debug func(f *object.File) (Debug, error)
 	// Kallsyms opens the kernel's symbol list; nil means /proc/kallsyms.
 	Kallsyms func() (io.ReadCloser, error)
@@ -48,6 +49,7 @@ type Resolver struct {
 	// one made for the purpose up to 0.1 s, so many of them would hold up the
 	// session: after maxDemangling, names stay as they are in the table.
 	demangling time.Duration
+	unpacked   int64 // bytes of mini debug information so far
 }
 
 const maxDemangling = 2 * time.Second

@@ -3,6 +3,7 @@
 package symbol
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/carverauto/serviceradar-profiler/object"
@@ -90,6 +91,7 @@ func (r *Resolver) tablesOf(f *object.File) *tables {
 		},
 		func(t *tables) { t.addELF(f, ".symtab") },
 		func(t *tables) { r.addDebug(t, f) },
+		func(t *tables) { r.addMini(t, f) },
 		func(t *tables) { t.addELF(f, ".dynsym") },
 		func(t *tables) {
 			if s := openPLT(f); s != nil {
@@ -127,6 +129,34 @@ func (r *Resolver) addDebug(t *tables, f *object.File) {
 	}
 	if d.File != nil {
 		t.addELF(d.File, ".symtab")
+	}
+}
+
+// maxUnpacked bounds what is decompressed of all objects together, in bytes: it
+// takes a second for 20 MB, and the objects are a stranger's.
+const maxUnpacked = 64 << 20
+
+// addMini adds mini debug information, a symbol table that lies in the object
+// compressed. It is not worth its time while sampling goes on, so it belongs to
+// what Debug is for. In memory it would be as large as it is decompressed, so
+// the tables of the object that have it are forgotten with the call.
+func (r *Resolver) addMini(t *tables, f *object.File) {
+	if r.Debug == nil || f.Section(".gnu_debugdata") == nil {
+		return
+	}
+	if r.unpacked > maxUnpacked-object.MaxMiniDebug {
+		t.failed(errors.New("too much mini debug information (.gnu_debugdata) in all objects"))
+		return
+	}
+	mini, err := f.MiniDebug()
+	if err != nil {
+		r.unpacked += object.MaxMiniDebug // it may have taken as long
+		t.failed(err)
+	}
+	if mini != nil {
+		r.unpacked += mini.Size()
+		t.addELF(mini, ".symtab")
+		delete(r.objects, f)
 	}
 }
 
