@@ -230,9 +230,6 @@ func useful(o *object.File) error {
 // none says why there is no debug file.
 func (s *search) none() error {
 	err := ErrNone
-	if isGNU(s.want) {
-		err = fmt.Errorf("%w for build ID %s", ErrNone, s.want)
-	}
 	for _, r := range s.refused {
 		err = fmt.Errorf("%w; %w", err, r)
 	}

@@ -68,12 +68,12 @@ func (t *tables) why() error {
 	return with(ErrNoSymbol, t.absent)
 }
 
-// with adds what would have helped.
+// with adds what would have helped. What kind of error that is does not matter.
 func with(err, absent error) error {
 	if absent == nil {
 		return err
 	}
-	return fmt.Errorf("%w; %w", err, absent)
+	return fmt.Errorf("%w; %v", err, absent)
 }
 
 // tablesOf lists what names the functions of an object. Go's own table is
