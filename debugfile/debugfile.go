@@ -127,7 +127,7 @@ func (f *Finder) Open(o Object, p string) (*object.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	return object.Open(file)
+	return object.OpenDebug(file)
 }
 
 // search is one search. It ends when something was found.
@@ -174,7 +174,7 @@ func (s *search) try(root *process.RootDir, p string, check func(*object.File) e
 		s.refused = append(s.refused, err)
 		return
 	}
-	o, err := object.Open(file)
+	o, err := object.OpenDebug(file)
 	if err != nil {
 		s.refused = append(s.refused, err)
 		return

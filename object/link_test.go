@@ -41,7 +41,7 @@ func opened(t *testing.T, path string) *File {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f, err := Open(file)
+	f, err := OpenDebug(file)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -159,7 +159,7 @@ func (x xzBlock) readHeader(r io.ReaderAt) (size, dictionary int64, err error) {
 		return 0, 0, bad
 	}
 	flags, b := b[1], b[2:size-4]
-	ok := flags&^0xc0 == 0 // one filter, nothing unknown
+	ok := flags&^0xc0 == 0                   // one filter, nothing unknown
 	for _, has := range []byte{0x40, 0x80} { // sizes, which the index has too
 		if ok && flags&has != 0 {
 			_, b, ok = number(b)
