@@ -1,0 +1,303 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package e2e_test
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	pb "github.com/google/pprof/profile"
+
+	"github.com/carverauto/serviceradar-profiler/encoding/folded"
+	"github.com/carverauto/serviceradar-profiler/test/programs"
+)
+
+// bare is a command that sees no debug files that this machine has installed,
+// as another machine may.
+func bare(command ...string) *exec.Cmd {
+	const hide = `if [ -d /usr/lib/debug ]; then mount -t tmpfs none /usr/lib/debug; fi && exec "$@"`
+	return exec.Command("unshare", append([]string{"--mount", "sh", "-c", hide, "sh"}, command...)...)
+}
+
+// output runs a command that must succeed.
+func output(t *testing.T, c *exec.Cmd) string {
+	t.Helper()
+	var stderr bytes.Buffer
+	c.Stderr = &stderr
+	out, err := c.Output()
+	if err != nil {
+		t.Fatalf("%q: %v: %s", c.Args, err, &stderr)
+	}
+	return string(out)
+}
+
+// stripped builds a program and strips it, so that its names are in debug alone.
+func stripped(t *testing.T, program, dir, debug string, flags []string, keep ...string) {
+	t.Helper()
+	p, err := programs.Read(program)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.Build(dir, append([]string{"-g", "-Wl,--build-id"}, flags...)...); err != nil {
+		t.Fatal(err)
+	}
+	objects := []string{strings.TrimSuffix(program, ".c")}
+	if p.Library != "" {
+		objects = append(objects, strings.TrimSuffix(p.Library, ".c")+".so")
+	}
+	for _, name := range objects {
+		from := filepath.Join(dir, name)
+		to := filepath.Join(debug, name)
+		if len(keep) == 0 {
+			id := strings.TrimSpace(strings.SplitN(output(t, exec.Command("sh", "-c", `readelf -n "$1" | sed -n 's/.*Build ID: //p'`, "sh", from)), "\n", 2)[0])
+			to = filepath.Join(debug, ".build-id", id[:2], id[2:]+".debug")
+			keep = []string{"objcopy", "--only-keep-debug"}
+		}
+		if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		output(t, exec.Command(keep[0], append(keep[1:len(keep):len(keep)], from, to)...))
+		output(t, exec.Command("strip", "--strip-all", from))
+	}
+}
+
+// A stripped program is recorded and is gone; its names are found later, where
+// its debug files are: the same as those of a program with names.
+func TestSymbolizeLater(t *testing.T) {
+	need(t, "unshare", "util-linux")
+	need(t, "objcopy", "binutils")
+	need(t, "addr2line", "binutils")
+	tests := []struct {
+		label, program string
+		flags, keep    []string // keep is what makes the debug file; by build ID where it is empty
+	}{
+		{"by build ID", "split.c", nil, nil},
+		{"debug file in a folder", "split.c", nil, []string{"objcopy", "--only-keep-debug"}},
+		{"unstripped object in a folder", "split.c", nil, []string{"cp"}},
+		{"fixed address", "split.c", []string{"-no-pie"}, []string{"objcopy", "--only-keep-debug"}},
+		{"static", "split.c", []string{"-static"}, nil},
+		{"one segment", "split.c", []string{"-Wl,-z,noseparate-code"}, []string{"objcopy", "--only-keep-debug"}},
+		{"library", "shared.c", nil, []string{"objcopy", "--only-keep-debug"}},
+	}
+	for _, test := range tests {
+		t.Run(test.label, func(t *testing.T) {
+			need(t, "gcc", "gcc")
+			dir, debug, out := t.TempDir(), t.TempDir(), t.TempDir()
+			stripped(t, test.program, dir, debug, test.flags, test.keep...)
+			program := filepath.Join(dir, strings.TrimSuffix(test.program, ".c"))
+			p := launchBare(t, program)
+			file := filepath.Join(out, "x.pb.gz")
+			output(t, bare(srprof, "record", "--pid", fmt.Sprint(p.PID), "--frequency", often, "--duration", "2s", "--output", file))
+			p.Stop()
+			if err := os.RemoveAll(dir); err != nil {
+				t.Fatal(err)
+			}
+			before := pprofOf(t, file)
+			if names := strings.Join(namesOf(before), " "); strings.Contains(names, "hot_a") || !strings.Contains(names, "["+filepath.Base(program)+"]") {
+				t.Fatalf("the stripped program has names: %s", names)
+			}
+			named := filepath.Join(out, "named.pb.gz")
+			text := filepath.Join(out, "named.folded")
+			output(t, bare(srprof, "symbolize", file, "--debug-dir", debug, "--output", named, "--output", text))
+			lines := foldedOf(t, text)
+			r := &recording{lines: lines}
+			r.as(t, test.program)
+			after := pprofOf(t, named)
+			sameBut(t, before, after)
+			checkNames(t, before, after, filepath.Base(program), debug)
+		})
+	}
+}
+
+func launchBare(t *testing.T, command ...string) *programs.Process {
+	t.Helper()
+	p, err := programs.Launch(bare(command...), "ready")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.Stop)
+	return p
+}
+
+func pprofOf(t *testing.T, file string) *pb.Profile {
+	t.Helper()
+	f, err := os.Open(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	p, err := pb.Parse(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func namesOf(p *pb.Profile) []string {
+	var names []string
+	for _, f := range p.Function {
+		names = append(names, f.Name)
+	}
+	return names
+}
+
+func foldedOf(t *testing.T, file string) []folded.Line {
+	t.Helper()
+	f, err := os.Open(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	lines, err := folded.Parse(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return lines
+}
+
+// sameBut checks that only names differ: samples, addresses, mappings, labels
+// and how it was recorded stay.
+func sameBut(t *testing.T, before, after *pb.Profile) {
+	t.Helper()
+	of := func(p *pb.Profile) string {
+		p = p.Copy()
+		p.Function = nil
+		for _, l := range p.Location {
+			l.Line = nil
+		}
+		for _, m := range p.Mapping {
+			m.HasFunctions, m.HasFilenames, m.HasLineNumbers, m.HasInlineFrames = false, false, false, false
+		}
+		p.Comments = nil
+		return p.String()
+	}
+	if d := cmp.Diff(of(before), of(after)); d != "" {
+		t.Errorf("-before +after:\n%s", d)
+	}
+	has := strings.Join(after.Comments, "\n") + "\n"
+	for _, c := range before.Comments {
+		if !strings.HasPrefix(c, "unnamed: ") && !strings.HasPrefix(c, "counts: ") && !strings.Contains(has, c+"\n") {
+			t.Errorf("the comment %q is gone", c)
+		}
+	}
+}
+
+// checkNames compares the names that an object's addresses got with those of
+// addr2line.
+func checkNames(t *testing.T, before, after *pb.Profile, object, debug string) {
+	t.Helper()
+	var addresses, got []string
+	for i, l := range before.Location {
+		if len(l.Line) != 1 || l.Line[0].Function.Name != "["+object+"]" {
+			continue
+		}
+		_, address, ok := strings.Cut(l.Line[0].Function.SystemName, "+")
+		if !ok {
+			t.Errorf("%#x has no object address: %+v", l.Address, l.Line[0].Function)
+			continue
+		}
+		addresses = append(addresses, address)
+		lines := after.Location[i].Line
+		got = append(got, lines[len(lines)-1].Function.SystemName)
+	}
+	if len(addresses) == 0 {
+		t.Fatal("no address of the program was without a name")
+	}
+	want := outermost(t, debugFileOf(t, debug, object), addresses)
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("-addr2line +symbolize:\n%s", d)
+	}
+}
+
+// debugFileOf is the debug file that stripped made for an object: by its name,
+// or the only one.
+func debugFileOf(t *testing.T, debug, object string) string {
+	t.Helper()
+	file := filepath.Join(debug, object)
+	if _, err := os.Stat(file); err != nil {
+		found, err := filepath.Glob(filepath.Join(debug, ".build-id", "*", "*.debug"))
+		if err != nil || len(found) != 1 {
+			t.Fatalf("debug files are %q, %v", found, err)
+		}
+		file = found[0]
+	}
+	return file
+}
+
+// outermost are the functions that addresses are in, by addr2line: the last of
+// the calls that are inlined there.
+func outermost(t *testing.T, file string, addresses []string) []string {
+	t.Helper()
+	var names []string
+	for _, a := range addresses {
+		lines := strings.Split(strings.TrimSpace(output(t, exec.Command("addr2line", "-f", "-i", "-e", file, a))), "\n")
+		names = append(names, lines[len(lines)-2])
+	}
+	return names
+}
+
+// The C library has names for what others call; the others are in its debug
+// package, which need not be installed to be used.
+func TestSymbolizeLibc(t *testing.T) {
+	need(t, "unshare", "util-linux")
+	need(t, "gcc", "gcc")
+	need(t, "dpkg-deb", "dpkg")
+	debug := libcDebug(t)
+	p, err := programs.Read("calls.c")
+	if err != nil {
+		t.Fatal(err)
+	}
+	program, err := p.Build(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	target := launchBare(t, program)
+	if err := target.Tell(); err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	file := filepath.Join(dir, "x.pb.gz")
+	output(t, bare(srprof, "record", "--pid", fmt.Sprint(target.PID), "--frequency", often, "--duration", "3s", "--output", file))
+	target.Stop()
+	text := filepath.Join(dir, "x.folded")
+	c := bare(srprof, "symbolize", file, "--debug-dir", filepath.Join(debug, "usr/lib/debug"), "--output", text)
+	output(t, c)
+	lines := foldedOf(t, text)
+	has := func(name string) uint64 {
+		return programs.Count(lines, func(stack []string) bool { return strings.Contains(strings.Join(stack, ";"), name) })
+	}
+	if left, sorted := has("[libc.so.6]"), has(";msort_with_tmp"); left > 0 || sorted == 0 {
+		t.Errorf("%d samples have nameless frames of libc, %d its local functions, in\n%s", left, sorted, (&recording{lines: lines}).hottest(12))
+	}
+	if got, want := programs.Samples(lines), total(pprofOf(t, file)); got != want {
+		t.Errorf("%d samples, want %d", got, want)
+	}
+}
+
+func total(p *pb.Profile) (n uint64) {
+	for _, s := range p.Sample {
+		n += uint64(s.Value[0])
+	}
+	return n
+}
+
+// libcDebug unpacks libc6-dbg of the version that is installed.
+func libcDebug(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	c := exec.Command("sh", "-ec", `apt-get download -q libc6-dbg="$(dpkg-query -W -f '${Version}' libc6)" >&2 && dpkg-deb -x libc6-dbg_*.deb .`)
+	c.Dir = dir
+	if out, err := c.CombinedOutput(); err != nil {
+		if os.Getenv(requireAll) != "" {
+			t.Fatalf("libc6-dbg cannot be had: %v\n%s", err, out)
+		}
+		t.Skipf("libc6-dbg cannot be had: %v\n%s", err, out)
+	}
+	return dir
+}
