@@ -41,16 +41,19 @@ type Mapping struct {
 	Kind         MappingKind
 }
 
-// KernelPath is the Path of the one mapping that stands for the kernel.
+// KernelPath is the Path of the mapping that stands for the kernel. Modules have
+// their names in brackets, BPF programs together are [bpf].
 const KernelPath = "[kernel.kallsyms]"
 
 // Contains reports whether a lies in [Start, Limit).
 func (m *Mapping) Contains(a Addr) bool { return m.Start <= a && a < m.Limit }
 
 // Object is the short name people know the mapping's object by: libc.so.6,
-// [vdso], [kernel]; [anonymous] for code without a file.
+// [vdso], [kernel], [nf_conntrack]; [anonymous] for code without a file.
 func (m *Mapping) Object() string {
 	switch {
+	case m.Kind == MappingKernel && m.Path != KernelPath && m.Path != "":
+		return m.Path
 	case m.Kind == MappingKernel:
 		return "[kernel]"
 	case m.Kind == MappingVDSO:

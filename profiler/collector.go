@@ -252,9 +252,9 @@ func (c *collector) mappingOf(t *target, a profile.Addr) profile.MappingID {
 }
 
 func (c *collector) addMapping(m profile.Mapping, of known) profile.MappingID {
-	c.objects.byMapping = append(c.objects.byMapping, of.object)
-	c.objects.madeBy = append(c.objects.madeBy, of.made)
-	return c.builder.Mapping(m)
+	id := c.builder.Mapping(m)
+	c.objects.know(id, of)
+	return id
 }
 
 // started notes what is to be compared at the end with how it was when

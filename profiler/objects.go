@@ -115,6 +115,15 @@ func (o *objects) fresh(f *opened) *opened {
 	return f
 }
 
+// know notes what is behind a mapping. Between two of ours there may be one that
+// the resolver added: a module of the kernel's.
+func (o *objects) know(id profile.MappingID, of known) {
+	for int(id) >= len(o.byMapping) {
+		o.byMapping, o.madeBy = append(o.byMapping, nil), append(o.madeBy, nil)
+	}
+	o.byMapping[id], o.madeBy[id] = of.object, of.made
+}
+
 // open is what the resolver calls.
 func (o *objects) open(id profile.MappingID) (*object.File, error) {
 	if f := o.byMapping[id]; f != nil {

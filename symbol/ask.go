@@ -14,9 +14,38 @@ func (r *run) ask(s Source, lookups []lookup, kernel bool) ([]lookup, error) {
 	return r.each(lookups, func(addrs []profile.ObjAddr, found func(i int, of func(profile.AddressID))) error {
 		return s.Find(addrs, func(i int, sym Symbol) {
 			f := r.frame(sym.Name, kernel, false)
-			found(i, func(id profile.AddressID) { r.set(id, f) })
+			found(i, func(id profile.AddressID) {
+				r.set(id, f)
+				if sym.Module != "" {
+					r.p.Addresses[id].Mapping = r.module(&sym)
+				}
+			})
 		})
 	})
+}
+
+// module returns the mapping that stands for a kernel module, wide enough for
+// one of its symbols. Profiles are collected with one mapping for the kernel:
+// what is in a module is known only now.
+func (r *run) module(s *Symbol) profile.MappingID {
+	if r.modules == nil {
+		r.modules = map[string]profile.MappingID{}
+		for i := range r.p.Mappings {
+			if m := &r.p.Mappings[i]; m.Kind == profile.MappingKernel && m.Path != profile.KernelPath {
+				r.modules[m.Path] = profile.MappingID(i)
+			}
+		}
+	}
+	id, ok := r.modules[s.Module]
+	if !ok {
+		id = profile.MappingID(len(r.p.Mappings))
+		r.modules[s.Module] = id
+		r.p.Mappings = append(r.p.Mappings, profile.Mapping{Kind: profile.MappingKernel,
+			Path: printable(s.Module), Start: profile.Addr(s.Start), Limit: profile.Addr(s.Limit)})
+	}
+	m := &r.p.Mappings[id]
+	m.Start, m.Limit = min(m.Start, profile.Addr(s.Start)), max(m.Limit, profile.Addr(s.Limit))
+	return id
 }
 
 // askCalls is ask for a source that knows of inlined calls.

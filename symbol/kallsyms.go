@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"github.com/carverauto/serviceradar-profiler/profile"
 )
@@ -53,7 +54,7 @@ type kernelSlot struct {
 	start profile.ObjAddr
 	after profile.ObjAddr // the first symbol after the address
 	rank  int8            // 0: no symbol; negative: not code
-	name  []byte          // used again for each better symbol
+	name  []byte          // with the module's; used again for each better symbol
 }
 
 func findKernel(r io.Reader, addrs []profile.ObjAddr, found func(i int, s Symbol)) error {
@@ -111,9 +112,6 @@ func (s *kernelSlot) offer(start profile.ObjAddr, kind byte, name []byte) {
 	if s.rank != 0 && (start < s.start || (start == s.start && !kernelBetter(rank, name, s.rank, s.name))) {
 		return
 	}
-	if end := bytes.IndexByte(name, '\t'); end >= 0 {
-		name = name[:end]
-	}
 	s.start, s.rank, s.name = start, rank, append(s.name[:0], name...)
 }
 
@@ -146,10 +144,11 @@ func settleKernel(slots []kernelSlot, addrs []profile.ObjAddr, found func(i int,
 		slots[i].after = min(slots[i].after, slots[i+1].after)
 	}
 	last := -1 // slot of the last symbol before the address
-	var name string
+	var name, module string
 	for i, a := range addrs {
 		if slots[i].rank != 0 {
-			last, name = i, string(slots[i].name)
+			last = i
+			name, module = splitModule(string(slots[i].name))
 		}
 		if last < 0 || slots[last].rank < 0 || a-slots[last].start >= maxKernelFunction {
 			continue
@@ -159,8 +158,19 @@ func settleKernel(slots []kernelSlot, addrs []profile.ObjAddr, found func(i int,
 		if limit < s.start {
 			limit = noAddress
 		}
-		found(i, Symbol{Name: name, Start: s.start, Limit: min(limit, slots[i].after)})
+		found(i, Symbol{Name: name, Module: module, Start: s.start, Limit: min(limit, slots[i].after)})
 	}
+}
+
+// splitModule splits "nf_conntrack_in\t[nf_conntrack]". What the kernel makes
+// itself it gives to modules that there are not: [bpf], [__builtin__ftrace],
+// [__builtin__kprobes].
+func splitModule(s string) (name, module string) {
+	name, module, _ = strings.Cut(s, "\t")
+	if inside, ok := strings.CutPrefix(module, "[__builtin__"); ok {
+		module = "[" + inside
+	}
+	return name, module
 }
 
 // kernelSymbol splits one line; the name is part of it, and the module's may

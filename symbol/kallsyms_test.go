@@ -136,3 +136,49 @@ func TestRunningKernel(t *testing.T) {
 	}
 	t.Logf("%d addresses", len(addrs))
 }
+
+// What is in a module is in another object than the kernel itself. The profile
+// is collected with one mapping for both.
+func TestKernelModules(t *testing.T) {
+	const list = kernelList + "ffffffffc0c00000 t ftrace_trampoline\t[__builtin__ftrace]\nffffffffc0c00400 T __this_module\t[odd name]\n"
+	b := profile.NewBuilder()
+	kernel := b.Mapping(profile.Mapping{Kind: profile.MappingKernel, Path: profile.KernelPath, Start: 1 << 63, Limit: ^profile.Addr(0)})
+	b.Mapping(profile.Mapping{Path: "/bin/x"})
+	for _, a := range []profile.Addr{0xffffffff81000250, 0xffffffffc0a00012, 0xffffffffc0a00004, 0xffffffffc0001100, 0xffffffffc0b00000, 0xffffffffc0c00020} {
+		b.Address(a, kernel, false)
+	}
+	p := b.Profile()
+	r := &Resolver{Kallsyms: func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader(list)), nil }}
+	check := func(want ...string) {
+		t.Helper()
+		r.Resolve(p, nil)
+		var got []string
+		for i := range p.Addresses {
+			a := &p.Addresses[i]
+			m := p.Mapping(a.Mapping)
+			got = append(got, a.Frames[0].Name+" "+m.Object())
+			if !m.Contains(a.Addr) || m.Kind != profile.MappingKernel || a.Frames[0].Kind != profile.FrameKernel {
+				t.Errorf("%v: %+v in %+v", a.Addr, a.Frames[0], m)
+			}
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("got  %q\nwant %q", got, want)
+		}
+	}
+	names := []string{"last [kernel]", "nf_conntrack_in [nf_conntrack]", "first [nf_conntrack]",
+		"bpf_prog_6deef7357e7b4530_sd_fw_egress [bpf]", "second [two]", "ftrace_trampoline [ftrace]"}
+	check(names...)
+	if len(p.Mappings) != 6 {
+		t.Errorf("%d mappings, want one for each of four modules: %+v", len(p.Mappings), p.Mappings)
+	}
+	// A profile grows after it was first symbolized.
+	if id := b.Address(0xffffffffc0a00012, kernel, false); id != 1 {
+		t.Errorf("an address that was found in a module is new: %d", id)
+	}
+	b.Mapping(profile.Mapping{Path: "/bin/y"})
+	b.Address(0xffffffffc0a00008, kernel, false)
+	check(append(names, "first [nf_conntrack]")...)
+	if len(p.Mappings) != 7 {
+		t.Errorf("a module has two mappings: %+v", p.Mappings)
+	}
+}

@@ -124,6 +124,7 @@ type run struct {
 	pending  []profile.AddressID
 	problems []Problem
 	block    []profile.Frame // unused; one allocation for the frames of all addresses
+	modules  map[string]profile.MappingID
 }
 
 // group is the addresses that are looked up together: those of one object, of

@@ -26,6 +26,7 @@ import (
 type Symbol struct {
 	Name         string // as in the table: mangled, but without a version
 	Start, Limit profile.ObjAddr
+	Module       string // in brackets, of a symbol of the kernel that is not in the kernel itself
 }
 
 // Source is where names come from: one table of one object, or the kernel's

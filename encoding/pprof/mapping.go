@@ -93,7 +93,7 @@ func (e *encoder) mapping(id profile.MappingID) *pb.Mapping {
 // those in brackets.
 func file(m *profile.Mapping) string {
 	switch {
-	case m.Kind == profile.MappingKernel:
+	case m.Kind == profile.MappingKernel && m.Object() == "[kernel]":
 		return profile.KernelPath
 	case m.Kind == profile.MappingObject && m.Path != "":
 		return clean(m.Path)

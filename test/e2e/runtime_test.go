@@ -279,3 +279,21 @@ func TestPython(t *testing.T) {
 	want(t, "the interpreter", r.in("_PyEval_EvalFrameDefault"), 0.8)
 	r.warned(t, true, "python3", "interpreter", "-X perf")
 }
+
+// A BPF program is code of the kernel's, under a name of its own, in an object
+// of its own.
+func TestBPFProgram(t *testing.T) {
+	p := start(t, "bpf.c", programs.Options{})
+	f := recordFunctions(t, p.PID, "--duration", "2s")
+	if b, err := os.ReadFile("/proc/sys/net/core/bpf_jit_kallsyms"); err != nil || strings.TrimSpace(string(b)) != "1" {
+		t.Skipf("the kernel does not tell BPF programs by name: net.core.bpf_jit_kallsyms is %q, %v", b, err)
+	}
+	named := 0.0
+	for name, share := range f.self {
+		if strings.HasPrefix(name, "bpf_prog_") && strings.HasSuffix(name, "_long_filter") {
+			named += share
+		}
+	}
+	want(t, "the program", named, 0.4)
+	want(t, "BPF programs as an object", f.object["[bpf]"], 0.4)
+}
