@@ -5,6 +5,7 @@ package profile
 import (
 	"fmt"
 	"path"
+	"strings"
 )
 
 // Addr is a place in a process's memory (or in the kernel's, for kernel frames).
@@ -52,7 +53,7 @@ func (m *Mapping) Contains(a Addr) bool { return m.Start <= a && a < m.Limit }
 // [vdso], [kernel], [nf_conntrack]; [anonymous] for code without a file.
 func (m *Mapping) Object() string {
 	switch {
-	case m.Kind == MappingKernel && m.Path != KernelPath && m.Path != "":
+	case m.Kind == MappingKernel && m.Path != KernelPath && strings.HasPrefix(m.Path, "["):
 		return m.Path
 	case m.Kind == MappingKernel:
 		return "[kernel]"
