@@ -153,6 +153,5 @@ const (
 	lneSetAddress       = 2
 	lnctPath            = 1
 	lnctDirectoryIndex  = 2
-	maxStandardOpcodes  = 64
 	maxDirectoryFormats = 16
 )

@@ -94,10 +94,10 @@ func Open(f *object.File, o Options) (*Data, error) {
 func (d *Data) Close() error { return d.main.Close() }
 
 // budget bounds the work of one Find: entries, rows, ranges and the like. It
-// is far more than a thousand addresses in a browser take, and a few seconds.
+// is ten times what all units of a program of 100 MB take, and some seconds.
 type budget struct{ left int }
 
-const maxWork = 400_000_000
+const maxWork = 100_000_000
 
 // spend takes work from the budget, and says whether there was enough left.
 func (b *budget) spend(n int) bool {
@@ -230,7 +230,7 @@ func (d *Data) read(u *unit, t *tree) error {
 	if u.dies == 0 {
 		return nil
 	}
-	b, err := u.file.info.load(&d.unitBuffer, u.off, u.end-u.off)
+	b, err := u.file.info.load(&d.unitBuffer, u.off, u.end-u.off, maxUnit)
 	if err != nil {
 		return err
 	}

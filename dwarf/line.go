@@ -44,7 +44,7 @@ func (u *unit) lineTable(buffer *[]byte) (*lineTable, error) {
 	if head.bad || n > math.MaxInt64 {
 		return nil, s.wrong("line table", off)
 	}
-	b, err := s.load(buffer, off+int64(head.pos), int64(n))
+	b, err := s.load(buffer, off+int64(head.pos), int64(n), maxLines)
 	if err != nil {
 		return nil, err
 	}
@@ -187,29 +187,32 @@ func (t *lineTable) extended(c *cursor, m *matcher) {
 // names looks up the paths of the files whose numbers are the keys of want.
 func (t *lineTable) names(want map[uint64]string) error {
 	c := cursor{b: t.files}
-	dirs := []string{t.unit.string(t.unit.dir)}
-	each := func(i uint64, name string, dir uint64) {
-		if _, ok := want[i]; !ok {
+	dirs := []value{t.unit.dir}
+	room := maxPaths
+	each := func(i uint64, name value, dir uint64) {
+		if _, ok := want[i]; !ok || room < 0 {
 			return
 		}
+		s := t.unit.string(name)
 		if dir > 0 && dir < uint64(len(dirs)) {
-			name = join(dirs[dir], name)
+			s = join(t.unit.string(dirs[dir]), s)
 		}
-		want[i] = join(dirs[0], name)
+		want[i] = join(t.unit.string(dirs[0]), s)
+		room -= len(want[i])
 	}
 	if t.version < 5 {
 		t.oldNames(&c, &dirs, each)
 	} else {
 		// The first directory is the compiler's again. A relative one must not
 		// be put before itself.
-		t.entries(&c, func(i uint64, name string, _ uint64) {
+		t.entries(&c, func(i uint64, name value, _ uint64) {
 			if i > 0 {
 				dirs = append(dirs, name)
-			} else if dirs[0] == "" {
+			} else if t.unit.dir.form == 0 {
 				dirs[0] = name
 			}
-		}, nil)
-		t.entries(&c, each, want)
+		}, maxDirs)
+		t.entries(&c, each, maxFiles)
 	}
 	if c.bad {
 		return t.unit.file.line.wrong("files of the line table", int64(t.unit.lines.n))
@@ -217,21 +220,23 @@ func (t *lineTable) names(want map[uint64]string) error {
 	return nil
 }
 
-// maxDirs bounds the directories of one table, and maxFiles its files.
+// Bounds of one table: directories, files, and bytes of the paths that are
+// looked up.
 const (
 	maxDirs  = 1 << 16
 	maxFiles = 1 << 20
+	maxPaths = 4 << 20
 )
 
 // oldNames reads the tables of DWARF 2 to 4: strings, and in that of files
 // numbers after each; both are counted from 1.
-func (t *lineTable) oldNames(c *cursor, dirs *[]string, each func(i uint64, name string, dir uint64)) {
+func (t *lineTable) oldNames(c *cursor, dirs *[]value, each func(i uint64, name value, dir uint64)) {
 	for !c.bad && len(*dirs) < maxDirs {
 		dir := c.text()
 		if len(dir) == 0 {
 			break
 		}
-		*dirs = append(*dirs, string(dir[:min(len(dir), maxString)]))
+		*dirs = append(*dirs, value{form: formString, text: dir})
 	}
 	for i := uint64(1); !c.bad && i < maxFiles; i++ {
 		name := c.text()
@@ -241,14 +246,13 @@ func (t *lineTable) oldNames(c *cursor, dirs *[]string, each func(i uint64, name
 		dir := c.uleb()
 		c.uleb() // when it was changed
 		c.uleb() // how long it is
-		each(i, string(name[:min(len(name), maxString)]), dir)
+		each(i, value{form: formString, text: name}, dir)
 	}
 }
 
 // entries reads one table of DWARF 5, which says itself what it has of each
-// directory or file (6.2.4.1). Strings are looked up for what is wanted only;
-// want nil means all.
-func (t *lineTable) entries(c *cursor, each func(i uint64, name string, dir uint64), want map[uint64]string) {
+// directory or file (6.2.4.1).
+func (t *lineTable) entries(c *cursor, each func(i uint64, name value, dir uint64), limit uint64) {
 	formats := make([]attr, c.u8())
 	if len(formats) > maxDirectoryFormats {
 		c.bad = true
@@ -257,7 +261,7 @@ func (t *lineTable) entries(c *cursor, each func(i uint64, name string, dir uint
 		formats[i].name, formats[i].form = uint16(min(c.uleb(), math.MaxUint16)), uint16(min(c.uleb(), math.MaxUint16))
 	}
 	n := c.uleb()
-	if n > maxFiles || want == nil && n > maxDirs {
+	if n > limit {
 		c.bad = true
 	}
 	for i := uint64(0); i < n && !c.bad && t.budget.spend(1); i++ {
@@ -273,8 +277,8 @@ func (t *lineTable) entries(c *cursor, each func(i uint64, name string, dir uint
 				t.pass(c, x.form)
 			}
 		}
-		if _, ok := want[i]; ok || want == nil {
-			each(i, t.unit.string(name), dir)
+		if !c.bad {
+			each(i, name, dir)
 		}
 	}
 }

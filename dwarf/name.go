@@ -2,10 +2,6 @@
 
 package dwarf
 
-import (
-	"strings"
-)
-
 // maxHops bounds a chain of entries that refer to others: an inlined call to
 // its function, that to its declaration. Three are usual.
 const maxHops = 16
@@ -21,12 +17,14 @@ type entry struct {
 // names finds functions' names and remembers them for the length of a search.
 type names struct {
 	known  map[place]string
+	size   int
+	scopes scopes
 	budget *budget
 	err    error // the first
 }
 
-// maxNames bounds what is remembered.
-const maxNames = 1 << 12
+// maxNames bounds what is remembered, in bytes.
+const maxNames = 2 << 20
 
 // of returns the name of the function at a place; "" if it has none.
 func (n *names) of(p place) string {
@@ -40,11 +38,16 @@ func (n *names) of(p place) string {
 	if n.err == nil {
 		n.err = err
 	}
-	if n.known == nil || len(n.known) >= maxNames {
-		n.known = map[place]string{}
+	n.remember(p, s)
+	return s
+}
+
+func (n *names) remember(p place, s string) {
+	n.size += len(s) + 64 // and the map's own
+	if n.known == nil || n.size > maxNames {
+		n.known, n.size = map[place]string{}, 0
 	}
 	n.known[p] = s
-	return s
 }
 
 // find follows the references of an entry until one of them has a linkage
@@ -54,7 +57,7 @@ func (n *names) find(p place) (string, error) {
 	plain := ""
 	var last entry
 	for range maxHops {
-		if !n.budget.spend(1) {
+		if !n.budget.spend(workOfEntry) {
 			break
 		}
 		e, err := readEntry(p)
@@ -79,7 +82,7 @@ func (n *names) find(p place) (string, error) {
 		return plain, nil
 	}
 	around, err := n.around(last.unit, last.off)
-	return strings.Join(append(around, plain), "::"), err
+	return qualified(around, plain), err
 }
 
 // readEntry reads the attributes of the entry at a place.
@@ -104,6 +107,9 @@ func readEntry(p place) (entry, error) {
 		}
 	}
 }
+
+// workOfEntry is what reading one entry by itself costs, beside getting past one.
+const workOfEntry = 50
 
 // maxEntry bounds one entry, in bytes.
 const maxEntry = 64 << 10
@@ -141,10 +147,4 @@ func (u *unit) entry(c *cursor, t *abbrevs, off int64) (entry, bool) {
 		e.name = u.string(name)
 	}
 	return e, true
-}
-
-// around returns the names of namespaces and types that an entry is in,
-// outermost first.
-func (n *names) around(u *unit, off int64) ([]string, error) {
-	return nil, nil
 }

@@ -4,6 +4,9 @@ package dwarf
 
 import "math"
 
+// workOfRange is what reading one range costs, beside getting past an entry.
+const workOfRange = 4
+
 // eachRange calls each with the parts of code that three attributes describe
 // (2.17): from DW_AT_low_pc to DW_AT_high_pc, or a list of ranges. Empty parts
 // are left out.
@@ -37,7 +40,7 @@ func (u *unit) eachRange(low, high, lists value, each func(lo, hi uint64)) {
 func (u *unit) eachInRanges(off uint64, each func(lo, hi uint64)) {
 	width := int(u.address)
 	largest := uint64(math.MaxUint64) >> (64 - 8*width)
-	for base := u.base; off <= math.MaxInt64-32 && u.file.budget.spend(1); off += uint64(2 * width) {
+	for base := u.base; off <= math.MaxInt64-32 && u.file.budget.spend(workOfRange); off += uint64(2 * width) {
 		c := cursor{b: u.ranges.at(int64(off), 2*width)}
 		lo, hi := c.uint(width), c.uint(width)
 		switch {
@@ -62,7 +65,7 @@ func (u *unit) eachInRnglist(v value, each func(lo, hi uint64)) {
 		off = u.rnglistsAt + at
 	}
 	base := u.base
-	for off <= math.MaxInt64-32 && u.file.budget.spend(1) {
+	for off <= math.MaxInt64-32 && u.file.budget.spend(workOfRange) {
 		c := cursor{b: u.rnglists.at(int64(off), 24)}
 		var lo, hi uint64
 		ok := true

@@ -71,12 +71,12 @@ func (s *section) read(p []byte, off int64) int {
 }
 
 // load fills buffer, which grows as needed, with n bytes at an offset.
-func (s *section) load(buffer *[]byte, off, n int64) ([]byte, error) {
+func (s *section) load(buffer *[]byte, off, n, limit int64) ([]byte, error) {
 	if s == nil || off < 0 || n < 0 || off > s.size || n > s.size-off {
 		return nil, fmt.Errorf("%d bytes at %#x of %s, beyond its end: %w", n, off, s.title(), ErrFormat)
 	}
-	if n > maxPiece {
-		return nil, fmt.Errorf("%d bytes at %#x of %s in one piece, more than %d: %w", n, off, s.title(), maxPiece, ErrFormat)
+	if n > limit {
+		return nil, fmt.Errorf("%d bytes at %#x of %s in one piece, more than %d: %w", n, off, s.title(), limit, ErrFormat)
 	}
 	if int64(cap(*buffer)) < n {
 		*buffer = make([]byte, n)
@@ -88,9 +88,12 @@ func (s *section) load(buffer *[]byte, off, n int64) ([]byte, error) {
 	return b, nil
 }
 
-// maxPiece bounds what is held of one unit or one line program, in bytes. The
-// largest units of browsers and compilers have some 20 MB.
-const maxPiece = 48 << 20
+// What is held of one unit, and of one line program, in bytes. The largest
+// units of browsers and compilers have some 20 MB.
+const (
+	maxUnit  = 32 << 20
+	maxLines = 16 << 20
+)
 
 func (s *section) title() string {
 	if s == nil {

@@ -37,6 +37,10 @@ type tree struct {
 	levels []int32 // activation that entries of each level are in, −1 for none
 }
 
+// maxFound bounds the activations of one unit, to 12 MB. A thousand addresses,
+// each in a function of its own and ten inlined ones, make 11,000.
+const maxFound = 1 << 18
+
 // maxDepth bounds how deep entries nest. Real ones stay below a hundred.
 const maxDepth = 1000
 
@@ -84,8 +88,8 @@ func (t *tree) pass(everything bool) error {
 			sibling = t.other(&c, a)
 			jump = !holds(a.tag)
 		}
-		if c.bad {
-			return fmt.Errorf("entry at %#x of %s: %w", u.off+int64(at), u.file.info.name, ErrFormat)
+		if c.bad || len(t.found) >= maxFound {
+			return u.file.info.wrong("entry", u.off+int64(at))
 		}
 		switch {
 		case !a.children:
@@ -119,8 +123,10 @@ func holds(tag uint16) bool {
 func (t *tree) other(c *cursor, a *abbrev) (sibling int) {
 	for i := range a.steps {
 		switch s := &a.steps[i]; {
-		case s.name != 0:
+		case s.name == attrSibling:
 			sibling = t.sibling(t.unit.value(c, s.attr))
+		case s.name != 0:
+			t.unit.pass(c, s.form)
 		case s.form != 0:
 			t.unit.pass(c, s.form)
 		default:
@@ -187,14 +193,14 @@ func (t *tree) function(c *cursor, a *abbrev, at int, in int32) (inside int32, s
 	u.eachRange(low, high, lists, func(lo, hi uint64) {
 		n := len(t.addrs)
 		for i := sort.Search(n, func(i int) bool { return t.addrs[i] >= lo }); i < n && t.addrs[i] < hi; i++ {
-			if id < 0 {
+			if id < 0 && len(t.found) < maxFound {
 				t.found = append(t.found, x)
 				id = int32(len(t.found) - 1)
 			}
-			t.inner[i] = id
-			if !t.budget.spend(1) {
+			if id < 0 || !t.budget.spend(1) {
 				return
 			}
+			t.inner[i] = id
 		}
 	})
 	if id < 0 {

@@ -50,6 +50,9 @@ func (f *file) readHeader(off int64) (*unit, error) {
 	u := &unit{file: f, off: off, kind: unitCompile, addrs: f.addr, strOffsets: f.strOffsets, rnglists: f.rnglists, ranges: f.ranges}
 	version := c.u16()
 	u.format = format{version: uint8(min(version, math.MaxUint8)), is64: is64}
+	if f.info.err != nil {
+		return nil, f.info.err
+	}
 	if c.bad || n > uint64(f.info.size-start) {
 		return nil, fmt.Errorf("unit at %#x of %s: %d bytes: %w", off, f.info.name, n, ErrFormat)
 	}
