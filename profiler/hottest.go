@@ -60,7 +60,7 @@ func (c *collector) findHottest() string {
 	if c.hot.user == nil {
 		c.hot.user = map[profile.AddressID]bool{}
 	}
-	c.hot.names.Resolve(p, leaves) // problems show at the end, when all are resolved
+	c.resolveHot(p, leaves, self)
 	byName := map[string]uint64{}
 	best := ""
 	for _, id := range leaves {
@@ -80,4 +80,34 @@ func (c *collector) findHottest() string {
 		}
 	}
 	return best
+}
+
+// resolveHot names leaves. Problems show at the end, when all are resolved. To
+// name one of the kernel's means to read all of its list, so that is done only
+// if it may change the answer: rarely more than once.
+func (c *collector) resolveHot(p *profile.Profile, leaves []profile.AddressID, self map[profile.AddressID]uint64) {
+	user, kernel := []profile.AddressID{}, []profile.AddressID{} // not nil, which means all
+	var open uint64                                              // samples of the kernel's that have no name yet
+	for _, id := range leaves {
+		a := &p.Addresses[id]
+		switch m := p.Mapping(a.Mapping); {
+		case m == nil || m.Kind != profile.MappingKernel:
+			user = append(user, id)
+		case len(a.Frames) == 0:
+			kernel = append(kernel, id)
+			open += self[id]
+		}
+	}
+	c.hot.names.Resolve(p, user)
+	byName := map[string]uint64{}
+	var most uint64
+	for _, id := range leaves {
+		if fs := p.Addresses[id].Frames; len(fs) > 0 {
+			byName[fs[0].Name] += self[id]
+			most = max(most, byName[fs[0].Name])
+		}
+	}
+	if open > most {
+		c.hot.names.Resolve(p, kernel)
+	}
 }

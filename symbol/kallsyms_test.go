@@ -182,3 +182,34 @@ func TestKernelModules(t *testing.T) {
 		t.Errorf("a module has two mappings: %+v", p.Mappings)
 	}
 }
+
+// The kernel's own functions stay where they are until it is booted anew; where
+// a module is there may be another one in the next session.
+func TestCacheOfKernel(t *testing.T) {
+	cache := NewCache(1 << 20)
+	reads := 0
+	session := func(list string, addrs ...profile.Addr) []string {
+		b := profile.NewBuilder()
+		kernel := b.Mapping(profile.Mapping{Kind: profile.MappingKernel, Path: profile.KernelPath, Start: 1 << 63, Limit: ^profile.Addr(0)})
+		for _, a := range addrs {
+			b.Address(a, kernel, false)
+		}
+		r := &Resolver{Cache: cache, Kallsyms: func() (io.ReadCloser, error) {
+			reads++
+			return io.NopCloser(strings.NewReader(list)), nil
+		}}
+		r.Resolve(b.Profile(), nil)
+		return namesOf(b.Profile())
+	}
+	const own, module = 0xffffffff81000250, 0xffffffffc0b00010
+	if got := session(kernelList, own, module); !slices.Equal(got, []string{"last", "second"}) || reads != 1 {
+		t.Errorf("%q after %d reads", got, reads)
+	}
+	if got := session(kernelList, own); !slices.Equal(got, []string{"last"}) || reads != 1 {
+		t.Errorf("%q after %d reads", got, reads)
+	}
+	list := strings.ReplaceAll(kernelList, "second\t[two]", "another\t[three]")
+	if got := session(list, own, module); !slices.Equal(got, []string{"last", "another"}) || reads != 2 {
+		t.Errorf("%q after %d reads", got, reads)
+	}
+}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -254,11 +255,11 @@ func (r *run) resolve(g *group) {
 		return cmp.Or(cmp.Compare(a.addr, b.addr), cmp.Compare(a.id, b.id))
 	})
 	rest := g.lookups
-	if c := r.resolver.Cache; c != nil && g.file != nil {
-		id := r.resolver.FileID(g.file)
+	if c := r.resolver.Cache; c != nil && g.code == nil {
+		id := r.cacheID(g)
 		rest = c.get(id, rest, func(l lookup, frames []profile.Frame) { r.p.Addresses[l.id].Frames = frames })
 		if asked := rest; len(asked) > 0 {
-			defer func() { c.put(id, asked, func(l lookup) []profile.Frame { return r.p.Addresses[l.id].Frames }) }()
+			defer func() { c.put(id, asked, r.lasting) }()
 		}
 	}
 	t := r.tables(g)
@@ -282,6 +283,25 @@ func (r *run) resolve(g *group) {
 	for _, l := range rest {
 		r.unknown(l.id, why)
 	}
+}
+
+// cacheID is what the cache knows a group by. There is one kernel, and no file
+// on a device of that number.
+func (r *run) cacheID(g *group) process.FileID {
+	if g.kernel() {
+		return process.FileID{Device: math.MaxUint64}
+	}
+	return r.resolver.FileID(g.file)
+}
+
+// lasting are the frames of an address, if they are still true in another
+// session: where a module or a BPF program is now there may be another one.
+func (r *run) lasting(l lookup) []profile.Frame {
+	a := &r.p.Addresses[l.id]
+	if m := r.p.Mapping(a.Mapping); m != nil && m.Kind == profile.MappingKernel && m.Path != profile.KernelPath {
+		return nil
+	}
+	return a.Frames
 }
 
 func (r *run) tables(g *group) *tables {
