@@ -58,14 +58,26 @@ func (f *File) findBuildID() (profile.BuildID, error) {
 // files have up to about five.
 const maxNotePlaces = 32
 
-// noteIDs reads one sequence of notes (gABI chapter 5, "Note Section"): sizes
-// of name and descriptor, a type, then both padded. Padding is to 4 bytes; in
-// segments aligned to 8 (.note.gnu.property) descriptors are padded to 8.
+// noteIDs reads one sequence of notes.
 func (f *File) noteIDs(off, size int64, align uint64) (gnu, goID profile.BuildID) {
 	b := make([]byte, min(size, maxNotes, max(0, f.reader.Size()-off)))
 	if readFull(f.reader, b, off) != nil {
 		return "", ""
 	}
+	return idsOf(b, align)
+}
+
+// NotesBuildID is the GNU build ID among notes that are in no file, such as the
+// running kernel's in /sys/kernel/notes; "" if it is not.
+func NotesBuildID(notes []byte) profile.BuildID {
+	id, _ := idsOf(notes, 4)
+	return id
+}
+
+// idsOf goes through notes (gABI chapter 5, "Note Section"): sizes of name and
+// descriptor, a type, then both padded. Padding is to 4 bytes; in segments
+// aligned to 8 (.note.gnu.property) descriptors are padded to 8.
+func idsOf(b []byte, align uint64) (gnu, goID profile.BuildID) {
 	if align != 8 {
 		align = 4
 	}

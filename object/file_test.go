@@ -153,6 +153,22 @@ func TestGoBuildID(t *testing.T) {
 	}
 }
 
+// The kernel's notes begin with those of others.
+func TestNotesBuildID(t *testing.T) {
+	note := func(name string, kind byte, content string) string {
+		return string([]byte{byte(len(name)), 0, 0, 0, byte(len(content)), 0, 0, 0, kind, 0, 0, 0}) + name + content
+	}
+	linux := note("Linux\x00\x00\x00", 0, "6.1.") // 8 bytes, padding included
+	if got := NotesBuildID([]byte(linux + note("GNU\x00", noteGNUBuildID, "\x01\xab\xcd\xef"))); got != "01abcdef" {
+		t.Errorf("build ID is %q", got)
+	}
+	for _, none := range []string{"", linux, "GNU", note("GNU\x00", noteGNUBuildID, "\x01\xab\xcd\xef")[:17]} {
+		if got := NotesBuildID([]byte(none)); got != "" {
+			t.Errorf("%q has build ID %q", none, got)
+		}
+	}
+}
+
 func TestVDSOFromMemory(t *testing.T) {
 	b, err := os.ReadFile("/proc/self/maps")
 	if err != nil {

@@ -163,3 +163,55 @@ func TestObjAddrByPencil(t *testing.T) {
 		t.Errorf("bias %#x %v, want −0x1000", b, ok)
 	}
 }
+
+// A debug file without code must give the addresses that the object itself
+// gives, or none.
+func TestObjAddrInMemory(t *testing.T) {
+	for _, flag := range []string{"-pie", "-no-pie", "-Wl,-z,noseparate-code", "-Wl,-z,max-page-size=65536"} {
+		dir := t.TempDir()
+		full, debug := dir+"/full", dir+"/debug"
+		c := exec.Command("sh", "-ec", `echo 'int main(void){return 0;}' | gcc -x c -g "$3" -o "$1" - && objcopy --only-keep-debug "$1" "$2"`, "sh", full, debug, flag)
+		if out, err := c.CombinedOutput(); err != nil {
+			t.Skipf("%v: %s", err, out)
+		}
+		f, d := openFile(t, full), openFile(t, debug)
+		for _, s := range f.Segments() {
+			if !s.Executable() {
+				continue
+			}
+			bias := profile.Addr(0x7f0000000000)
+			if f.Type() == elf.ET_EXEC {
+				bias = 0
+			}
+			start := bias + profile.Addr(s.ObjAddr)&^(page-1)
+			m := profile.Mapping{Start: start, Offset: s.Offset &^ (page - 1), Limit: (bias + profile.Addr(s.ObjAddr) + profile.Addr(s.MemSize) + page - 1) &^ (page - 1)}
+			for a := bias + profile.Addr(s.ObjAddr); a < bias+profile.Addr(s.ObjAddr)+profile.Addr(s.MemSize); a += 7 {
+				want, ok := f.ObjAddr(&m, a)
+				if got, found := d.ObjAddrInMemory(&m, a); !ok || !found || got != want {
+					t.Fatalf("%s: %v is %v (%v), want %v (%v)", flag, a, got, found, want, ok)
+				}
+				if got, found := d.ObjAddr(&m, a); found && got != want {
+					t.Fatalf("%s: by its headers alone %v is %v, want %v", flag, a, got, want)
+				}
+			}
+			m.Limit += page // a mapping that is not the segment's
+			if got, found := d.ObjAddrInMemory(&m, start); found {
+				t.Errorf("%s: a longer mapping gives %v", flag, got)
+			}
+		}
+	}
+}
+
+func openFile(t *testing.T, path string) *File {
+	t.Helper()
+	file, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := Open(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	return f
+}

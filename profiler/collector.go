@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/carverauto/serviceradar-profiler/debugfile"
+	"github.com/carverauto/serviceradar-profiler/object"
 	"github.com/carverauto/serviceradar-profiler/profile"
 	"github.com/carverauto/serviceradar-profiler/remedy"
 	"github.com/carverauto/serviceradar-profiler/sampler"
@@ -61,7 +62,7 @@ func newCollector(spec session.Spec, r *Recorder) (*collector, error) {
 	c.names.Open, c.names.FileID, c.names.Cache = c.objects.open, c.objects.fileID, r.names
 	c.names.RunTime = c.runTimeCode
 	c.hot.names.Open, c.hot.names.RunTime = c.objects.open, c.runTimeCode
-	c.kernel = c.addMapping(profile.Mapping{Kind: profile.MappingKernel, Path: profile.KernelPath, Start: kernelStart, Limit: ^profile.Addr(0)}, known{})
+	c.kernel = c.addMapping(profile.Mapping{Kind: profile.MappingKernel, Path: profile.KernelPath, BuildID: kernelBuildID(), Start: kernelStart, Limit: ^profile.Addr(0)}, known{})
 	c.meta = describe()
 	c.meta.FrequencyHz = frequency(spec.Frequency, &c.meta)
 	for _, t := range ts {
@@ -74,6 +75,15 @@ func newCollector(spec session.Spec, r *Recorder) (*collector, error) {
 // kernelStart is the lower end of the upper half of the address space, which
 // is the kernel's on amd64 and arm64.
 const kernelStart = 1 << 63
+
+// kernelBuildID names the running kernel; "" where it does not tell.
+func kernelBuildID() profile.BuildID {
+	notes, err := os.ReadFile("/sys/kernel/notes")
+	if err != nil {
+		return ""
+	}
+	return object.NotesBuildID(notes)
+}
 
 // describe fills in what does not depend on the session.
 func describe() profile.Metadata {
