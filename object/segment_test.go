@@ -201,17 +201,3 @@ func TestObjAddrInMemory(t *testing.T) {
 		}
 	}
 }
-
-func openFile(t *testing.T, path string) *File {
-	t.Helper()
-	file, err := os.Open(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	f, err := Open(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { f.Close() })
-	return f
-}

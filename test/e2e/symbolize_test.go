@@ -102,6 +102,10 @@ func TestSymbolizeLater(t *testing.T) {
 			if names := strings.Join(namesOf(before), " "); strings.Contains(names, "hot_a") || !strings.Contains(names, "["+filepath.Base(program)+"]") {
 				t.Fatalf("the stripped program has names: %s", names)
 			}
+			refused, err := bare(srprof, "symbolize", file, "--output", filepath.Join(out, "no.svg")).CombinedOutput()
+			if exitCode(t, err) != 1 || !containsAll(string(refused), filepath.Base(program), "build ID", "[nothing_named]") {
+				t.Errorf("without files srprof symbolize exits with %d: %s", exitCode(t, err), refused)
+			}
 			named := filepath.Join(out, "named.pb.gz")
 			text := filepath.Join(out, "named.folded")
 			output(t, bare(srprof, "symbolize", file, "--debug-dir", debug, "--output", named, "--output", text))
