@@ -3,10 +3,12 @@
 package symbol
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/carverauto/serviceradar-profiler/object"
@@ -105,4 +107,53 @@ func BenchmarkKallsyms(b *testing.B) {
 		}
 		new(Resolver).Resolve(p, nil)
 	}
+}
+
+// BenchmarkPerfMap is what a Node.js server writes: the lines are those of a
+// real map (node --perf-basic-prof), as many of them as after hours, of
+// functions that are compiled up to four times.
+func BenchmarkPerfMap(b *testing.B) {
+	for _, count := range []int{10_000, 150_000, 1_000_000} {
+		b.Run(fmt.Sprint(count), func(b *testing.B) {
+			text, addrs := longPerfMap(count)
+			build := profile.NewBuilder()
+			m := build.Mapping(profile.Mapping{Kind: profile.MappingAnonymous, Limit: 1 << 47})
+			for _, a := range addrs {
+				build.Address(profile.Addr(a), m, false)
+			}
+			p := build.Profile()
+			f := newPerfMapFile(b, text)
+			b.SetBytes(int64(len(text)))
+			b.ReportAllocs()
+			for b.Loop() {
+				for i := range p.Addresses {
+					p.Addresses[i].Frames = nil
+				}
+				code := &RunTimeCode{Sources: []Source{f.open()}, Err: ErrNotWritten}
+				r := &Resolver{RunTime: func(profile.MappingID) *RunTimeCode { return code }}
+				if problems := r.Resolve(p, nil); len(problems) > 0 {
+					b.Fatal(problems)
+				}
+			}
+		})
+	}
+}
+
+// longPerfMap makes a map of so many lines, and a thousand addresses in it.
+func longPerfMap(count int) (string, []profile.ObjAddr) {
+	random := rand.New(rand.NewPCG(1, 2))
+	var text strings.Builder
+	var addrs []profile.ObjAddr
+	at := uint64(0x7f1448003000)
+	for i := range count {
+		size := 64 + random.Uint64N(2000)
+		function := random.IntN(count/3 + 1)
+		fmt.Fprintf(&text, "%x %x JS:%cfunction%d /srv/app/node_modules/package%d/lib/file%d.js:%d:%d\n",
+			at, size, "~^*"[i%3], function, function%400, function%7, function%900+1, function%80+1)
+		if i%(count/1000) == 0 && len(addrs) < 1000 {
+			addrs = append(addrs, profile.ObjAddr(at+random.Uint64N(size)))
+		}
+		at += size + 32
+	}
+	return text.String(), addrs
 }
