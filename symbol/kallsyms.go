@@ -29,10 +29,14 @@ type kallsyms struct {
 	open func() (io.ReadCloser, error)
 }
 
-// maxKernelFunction bounds the reach of a symbol, in bytes. It matters where
-// the last function of a module is followed by code that has no symbol, such
-// as that of BPF programs when net.core.bpf_jit_kallsyms is 0.
-const maxKernelFunction = 1 << 20
+// How far a symbol reaches at most, in bytes. It matters where the last function
+// of a module is followed by code that has no symbol, such as that of BPF
+// programs when net.core.bpf_jit_kallsyms is 0. BPF programs are longer than
+// what people write.
+const (
+	maxKernelFunction = 1 << 20
+	maxModuleFunction = 64 << 10
+)
 
 // openKallsyms opens the running kernel's list.
 func openKallsyms() (io.ReadCloser, error) { return os.Open("/proc/kallsyms") }
@@ -150,11 +154,15 @@ func settleKernel(slots []kernelSlot, addrs []profile.ObjAddr, found func(i int,
 			last = i
 			name, module = splitModule(string(slots[i].name))
 		}
-		if last < 0 || slots[last].rank < 0 || a-slots[last].start >= maxKernelFunction {
+		reach := profile.ObjAddr(maxKernelFunction)
+		if module != "" && module != "[bpf]" {
+			reach = maxModuleFunction
+		}
+		if last < 0 || slots[last].rank < 0 || a-slots[last].start >= reach {
 			continue
 		}
 		s := &slots[last]
-		limit := s.start + maxKernelFunction
+		limit := s.start + reach
 		if limit < s.start {
 			limit = noAddress
 		}

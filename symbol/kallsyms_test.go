@@ -65,6 +65,8 @@ func TestKallsyms(t *testing.T) {
 		{0xffffffffc0a0000f, "first.isra.0"},
 		{0xffffffffc0a00010, "nf_conntrack_in"},
 		{0xffffffffc0b00000, "second"},
+		{0xffffffffc0b0ffff, "second"},
+		{0xffffffffc0b10000, ""}, // code that is not in the list
 		{^profile.ObjAddr(0), ""},
 	}
 	var addrs []profile.ObjAddr
