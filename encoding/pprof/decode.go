@@ -100,32 +100,36 @@ func (d *decoder) addMappings() {
 		d.mappings[in] = profile.MappingID(len(d.out.Mappings))
 		d.out.Mappings = append(d.out.Mappings, profile.Mapping{
 			Start: profile.Addr(in.Start), Limit: profile.Addr(in.Limit), Offset: int64(min(in.Offset, math.MaxInt64)),
-			Path: mappingPath(in.File), BuildID: readBuildID(in.BuildID), Kind: kind(in.File),
+			Path: mappingPath(in), BuildID: readBuildID(in.BuildID), Kind: kind(in),
 		})
 	}
 }
 
-// kind tells by the name that a mapping goes by what is behind it.
-func kind(file string) profile.MappingKind {
+// kind tells by the name that a mapping goes by what is behind it. Kernel
+// modules have names in brackets, too, and lie where the kernel does: in the
+// upper half of the addresses.
+func kind(m *pb.Mapping) profile.MappingKind {
 	switch {
-	case strings.HasPrefix(file, profile.KernelPath): // perf_to_profile appends a symbol
+	case strings.HasPrefix(m.File, profile.KernelPath): // perf_to_profile appends a symbol
 		return profile.MappingKernel
-	case file == "[vdso]":
+	case m.File == "[vdso]":
 		return profile.MappingVDSO
-	case file == "" || file == "[anonymous]" || file == "//anon":
+	case m.File == "" || m.File == "[anonymous]" || m.File == "//anon":
 		return profile.MappingAnonymous
+	case m.File[0] == '[' && m.Start >= 1<<63:
+		return profile.MappingKernel
 	}
 	return profile.MappingObject
 }
 
-func mappingPath(file string) string {
-	switch kind(file) {
-	case profile.MappingKernel:
+func mappingPath(m *pb.Mapping) string {
+	switch {
+	case strings.HasPrefix(m.File, profile.KernelPath):
 		return profile.KernelPath
-	case profile.MappingAnonymous:
+	case kind(m) == profile.MappingAnonymous:
 		return ""
 	}
-	return file
+	return m.File
 }
 
 // readBuildID undoes buildID: what is not hex is Go's.

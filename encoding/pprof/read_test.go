@@ -92,6 +92,30 @@ func TestReadUnknown(t *testing.T) {
 	}
 }
 
+// The kernel, its modules and the vDSO are known by their mappings' names.
+func TestReadKinds(t *testing.T) {
+	b := profile.NewBuilder()
+	want := []profile.Mapping{
+		{Kind: profile.MappingKernel, Path: profile.KernelPath, BuildID: "00ff", Start: 0xffffffff81000000, Limit: 0xffffffff82000000},
+		{Kind: profile.MappingKernel, Path: "[nf_tables]", Start: 0xffffffffc0000000, Limit: 0xffffffffc0010000},
+		{Kind: profile.MappingVDSO, Path: "[vdso]", Start: 0x7ffc00000000, Limit: 0x7ffc00001000},
+		{Kind: profile.MappingAnonymous, Start: 0x10000, Limit: 0x20000},
+		{Path: "/lib/x.so", BuildID: "go:a_b/c", Start: 0x30000, Limit: 0x40000, Offset: 0x1000},
+	}
+	for _, m := range want {
+		b.Add(profile.Thread{}, []profile.AddressID{b.Address(m.Start+0x10, b.Mapping(m), false)}, false, 1)
+	}
+	got := read(t, written(t, b.Profile()))
+	if d := cmp.Diff(want, got.Mappings); d != "" {
+		t.Errorf("-written +read:\n%s", d)
+	}
+	for i := range got.Addresses {
+		if f := got.Addresses[i].Frames[0]; f.Kind == profile.FrameKernel != (i < 2) || !f.Unknown {
+			t.Errorf("%d: %+v", i, f)
+		}
+	}
+}
+
 // perf_to_profile, Go's runtime and others differ in their values and labels.
 func TestReadOthers(t *testing.T) {
 	m := &pb.Mapping{ID: 1, Start: 0x1000, Limit: 0x2000, File: "/bin/x", BuildID: "ABCDEF12"}
