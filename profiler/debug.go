@@ -3,8 +3,12 @@
 package profiler
 
 import (
+	"encoding/hex"
+
 	"github.com/carverauto/serviceradar-profiler/debugfile"
+	"github.com/carverauto/serviceradar-profiler/dwarf"
 	"github.com/carverauto/serviceradar-profiler/object"
+	"github.com/carverauto/serviceradar-profiler/profile"
 	"github.com/carverauto/serviceradar-profiler/symbol"
 )
 
@@ -27,12 +31,27 @@ func openDebugFiles(o *objects, options debugfile.Options) (*debugFiles, error) 
 
 // of is what the resolver calls.
 func (d *debugFiles) of(f *object.File) (symbol.Debug, error) {
-	found, err := d.finder.Find(d.objects.place(f))
+	o := d.objects.place(f)
+	if calls := symbol.DebugInfo(f, d.options(o)); calls != nil {
+		return symbol.Debug{Calls: calls}, nil
+	}
+	found, err := d.finder.Find(o)
 	if err != nil {
 		return symbol.Debug{}, err
 	}
 	d.opened = append(d.opened, found.File)
-	return symbol.Debug{File: found.File}, nil
+	return symbol.Debug{Calls: symbol.DebugInfo(found.File, d.options(found)), File: found.File}, nil
+}
+
+// options finds what debug information in o refers to.
+func (d *debugFiles) options(o debugfile.Object) dwarf.Options {
+	return dwarf.Options{
+		Alternate: func(path string, buildID []byte) (*object.File, error) {
+			return d.finder.Alternate(o, object.AltLink{Path: path, BuildID: profile.BuildID(hex.EncodeToString(buildID))})
+		},
+		Split:   func(path string) (*object.File, error) { return d.finder.Open(o, path) },
+		Package: func() (*object.File, error) { return d.finder.Open(o, o.Path+".dwp") },
+	}
 }
 
 func (d *debugFiles) close() {

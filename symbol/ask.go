@@ -3,6 +3,7 @@
 package symbol
 
 import (
+	"cmp"
 	"time"
 
 	"github.com/carverauto/serviceradar-profiler/profile"
@@ -48,14 +49,25 @@ func (r *run) module(s *Symbol) profile.MappingID {
 	return id
 }
 
-// askCalls is ask for a source that knows of inlined calls.
-func (r *run) askCalls(s CallSource, lookups []lookup) ([]lookup, error) {
+// askCalls is ask for a source that knows of inlined calls. A function that was
+// compiled on its own is called what a symbol, if there are any, calls it:
+// debug information has what it is called in the source, where one function may
+// have several names (__libc_malloc, which everybody knows as malloc).
+func (r *run) askCalls(s CallSource, symbols Source, lookups []lookup) ([]lookup, error) {
 	_, isGo := s.(*pclntab)
 	var frames []profile.Frame
 	return r.each(lookups, func(addrs []profile.ObjAddr, found func(i int, of func(profile.AddressID))) error {
-		return s.Find(addrs, func(i int, calls []Call) {
+		outer := make([]string, len(addrs))
+		var failed error
+		if symbols != nil {
+			failed = symbols.Find(addrs, func(i int, sym Symbol) { outer[i] = sym.Name })
+		}
+		err := s.Find(addrs, func(i int, calls []Call) {
 			frames = frames[:0]
-			for _, c := range calls {
+			for n, c := range calls {
+				if n == len(calls)-1 {
+					c.Name = cmp.Or(outer[i], c.Name)
+				}
 				if c.Name == "" { // half a truth: the symbols know better
 					return
 				}
@@ -64,9 +76,17 @@ func (r *run) askCalls(s CallSource, lookups []lookup) ([]lookup, error) {
 				frames = append(frames, f)
 			}
 			if len(frames) > 0 {
+				outer[i] = ""
 				found(i, func(id profile.AddressID) { r.set(id, frames...) })
 			}
 		})
+		for i, name := range outer {
+			if name != "" {
+				f := r.frame(name, false, false)
+				found(i, func(id profile.AddressID) { r.set(id, f) })
+			}
+		}
+		return cmp.Or(err, failed)
 	})
 }
 

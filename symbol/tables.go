@@ -27,7 +27,7 @@ type tables struct {
 	unnamed  error // why addresses have no name; nil: what they are the tables of says it
 }
 
-// table is one source: one of both.
+// table is one source, or calls and symbols that know of the same functions.
 type table struct {
 	symbols Source
 	calls   CallSource
@@ -89,7 +89,6 @@ func (r *Resolver) tablesOf(f *object.File) *tables {
 			}
 			t.failed(err)
 		},
-		func(t *tables) { t.addELF(f, ".symtab") },
 		func(t *tables) { r.addDebug(t, f) },
 		func(t *tables) { r.addMini(t, f) },
 		func(t *tables) { t.addELF(f, ".dynsym") },
@@ -117,18 +116,30 @@ func (t *tables) addELF(f *object.File, name string) {
 	}
 }
 
-// addDebug asks for what is known elsewhere.
+// addDebug opens the object's own symbols, and asks for what is known elsewhere.
 func (r *Resolver) addDebug(t *tables, f *object.File) {
-	if r.Debug == nil {
-		return
+	var of Debug
+	if r.Debug != nil {
+		of, t.absent = r.Debug(f)
 	}
-	d, err := r.Debug(f)
-	t.absent = err
-	if d.Calls != nil {
-		t.opened = append(t.opened, table{calls: d.Calls})
+	var symbols []Source
+	for _, f := range []*object.File{f, of.File} {
+		if f == nil {
+			continue
+		}
+		if s := openELF(f, ".symtab"); s != nil {
+			symbols = append(symbols, s)
+		}
 	}
-	if d.File != nil {
-		t.addELF(d.File, ".symtab")
+	if of.Calls != nil {
+		both := table{calls: of.Calls}
+		if len(symbols) > 0 {
+			both.symbols, symbols = symbols[0], symbols[1:]
+		}
+		t.opened = append(t.opened, both)
+	}
+	for _, s := range symbols {
+		t.add(s)
 	}
 }
 
@@ -163,7 +174,7 @@ func (r *Resolver) addMini(t *tables, f *object.File) {
 // askTable asks one source.
 func (r *run) askTable(t table, lookups []lookup, kernel bool) ([]lookup, error) {
 	if t.calls != nil {
-		return r.askCalls(t.calls, lookups)
+		return r.askCalls(t.calls, t.symbols, lookups)
 	}
 	return r.ask(t.symbols, lookups, kernel)
 }
