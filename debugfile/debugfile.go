@@ -30,26 +30,37 @@ const SystemDir = "/usr/lib/debug"
 
 // Options says where else to look.
 type Options struct {
-	Dirs []string // folders on the host that are laid out like SystemDir
+	Dirs    []string // folders on the host that are laid out like SystemDir
+	Servers ServerOptions
 }
 
 // Finder finds debug files.
 type Finder struct {
-	host *process.RootDir
-	dirs []string // on the host
+	host   *process.RootDir
+	dirs   []string // on the host
+	server *server  // nil: nobody is asked
 }
 
-// NewFinder returns a finder for this host.
+// NewFinder returns a finder for this host. The time for servers begins now.
 func NewFinder(o Options) (*Finder, error) {
 	host, err := process.OpenRootDir("/")
 	if err != nil {
 		return nil, fmt.Errorf("look for debug files: %w", err)
 	}
-	return &Finder{host: host, dirs: append(o.Dirs[:len(o.Dirs):len(o.Dirs)], SystemDir)}, nil
+	f := &Finder{host: host, dirs: append(o.Dirs[:len(o.Dirs):len(o.Dirs)], SystemDir)}
+	if len(o.Servers.URLs) > 0 {
+		f.server = newServer(o.Servers)
+	}
+	return f, nil
 }
 
 // Close gives back what the finder has open. Files that it found stay open.
-func (f *Finder) Close() { f.host.Close() }
+func (f *Finder) Close() {
+	f.host.Close()
+	if f.server != nil {
+		f.server.close()
+	}
+}
 
 // Object is an object with the place where it was found: what a debug file is
 // looked for, and that file.
@@ -68,8 +79,9 @@ var (
 )
 
 // Find returns the debug file of an object, to be closed by the caller: first
-// the one that the process sees, then the one that the host has. Without any
-// the error is ErrNone, and says what was found but does not count.
+// the one that the process sees, then the one that the host has, then one from
+// a server. Without any the error is ErrNone, and says what was found but does
+// not count.
 func (f *Finder) Find(o Object) (Object, error) {
 	s := search{want: o.File.BuildID()}
 	link, err := o.File.DebugLink()
@@ -85,6 +97,7 @@ func (f *Finder) Find(o Object) (Object, error) {
 		s.byID(f.host, dir)
 		s.byLink(f.host, path.Join(dir, path.Dir(o.Path)))
 	}
+	s.byServer(f.server)
 	if s.found.File == nil {
 		return Object{}, s.none()
 	}
@@ -102,6 +115,7 @@ func (f *Finder) Alternate(o Object, link object.AltLink) (*object.File, error) 
 	for _, dir := range f.dirs {
 		s.byID(f.host, dir)
 	}
+	s.byServer(f.server)
 	if s.found.File == nil {
 		return nil, fmt.Errorf("alternate file %.200q: %w", link.Path, s.none())
 	}
@@ -159,6 +173,19 @@ func (s *search) byLink(root *process.RootDir, dirs ...string) {
 	for _, dir := range dirs {
 		s.try(root, path.Join(dir, s.link.Name), s.linked)
 	}
+}
+
+// byServer asks the servers, if there are any.
+func (s *search) byServer(from *server) {
+	if from == nil || s.found.File != nil || !isGNU(s.want) {
+		return
+	}
+	o, err := from.find(s.want)
+	if err != nil {
+		s.refused = append(s.refused, err)
+		return
+	}
+	s.found = Object{File: o}
 }
 
 // try opens a path, and takes what is there if it counts.

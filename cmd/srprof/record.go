@@ -20,6 +20,7 @@ import (
 type recording struct {
 	spec      session.Spec
 	frequency int
+	debug     debugFlags
 	destination
 }
 
@@ -36,6 +37,10 @@ The extension of --output chooses the format, unless --format does:
 Without either, a table of the hottest functions goes to standard output.
 Several --output write the same recording in several formats. Ctrl-C ends the
 recording early and writes what was collected.
+
+Names, inlined calls and lines that were stripped come from debug files: those
+that the process sees, then those of this host. None is downloaded, unless
+--debuginfod names a server.
 
 Exit codes: 0 ok, 1 failure, 2 usage, 4 not permitted, 5 no samples,
 130 interrupted (the profile up to then is written).`,
@@ -55,6 +60,7 @@ Exit codes: 0 ok, 1 failure, 2 usage, 4 not permitted, 5 no samples,
 	f.BoolVar(&r.spec.Children, "children", false, "profile their child processes too, also those born later")
 	f.DurationVarP(&r.spec.Duration, "duration", "d", session.DefaultDuration, "how long to sample: 1ms to 24h")
 	f.IntVarP(&r.frequency, "frequency", "F", int(session.DefaultFrequency), "samples a second on each CPU: 1 to 10000")
+	r.debug.addFlags(c)
 	r.addFlags(c)
 	return c
 }
@@ -63,13 +69,17 @@ func record(ctx context.Context, s streams, r *recording) error {
 	if err := r.spec.Validate(); err != nil {
 		return err
 	}
+	if err := r.debug.check(); err != nil {
+		return err
+	}
 	outs, err := r.create(s)
 	defer outs.abandon()
 	if err != nil {
 		return err
 	}
 	show := newProgress(s.err, &r.spec)
-	p, err := profiler.Record(ctx, r.spec, show.update())
+	recorder := profiler.Recorder{Debug: r.debug.options}
+	p, err := recorder.Record(ctx, r.spec, show.update())
 	show.end()
 	if err != nil {
 		return err
