@@ -39,6 +39,7 @@ type abbrev struct {
 	size     int32 // of all attributes; −1 if it varies
 	attrs    []attr
 	steps    []step
+	counts   [2]int32 // of attrs and steps
 }
 
 // step is to jump over bytes, over one attribute of varying size, or to read
@@ -48,9 +49,10 @@ type step struct {
 	jump uint32
 }
 
+// abbrevs is one table. All attributes and steps have a slice in common.
 type abbrevs struct {
-	dense  []abbrev // code i+1 is at i, as all compilers have it
-	sparse map[uint64]*abbrev
+	all    []abbrev
+	sparse map[uint64]int32 // index by code; nil where code i+1 is at i, as all compilers have it
 	weight int
 }
 
@@ -62,34 +64,50 @@ const (
 )
 
 func (t *abbrevs) find(code uint64) *abbrev {
-	if i := code - 1; i < uint64(len(t.dense)) {
-		return &t.dense[i]
+	if t.sparse == nil {
+		if i := code - 1; i < uint64(len(t.all)) {
+			return &t.all[i]
+		}
+		return nil
 	}
-	return t.sparse[code]
+	if i, ok := t.sparse[code]; ok {
+		return &t.all[i]
+	}
+	return nil
 }
 
 // readAbbrevs reads the table at an offset.
 func readAbbrevs(s *section, off uint64, f format) (*abbrevs, error) {
 	t := &abbrevs{}
 	var a abbrev
+	var attrs []attr
+	var steps []step
+	dense := true
 	err := eachAbbrev(s, off, &a, func() bool {
-		if len(t.dense)+len(t.sparse) >= maxAbbrevs || t.weight >= maxAbbrevAttrs {
+		if len(t.all) >= maxAbbrevs || len(attrs) >= maxAbbrevAttrs {
 			return false
 		}
-		full := a
-		full.attrs = append([]attr(nil), a.attrs...)
-		full.compile(f)
-		t.weight += len(full.attrs) + len(full.steps) + 4
-		if a.code == uint64(len(t.dense))+1 {
-			t.dense = append(t.dense, full)
-			return true
-		}
-		if t.sparse == nil {
-			t.sparse = map[uint64]*abbrev{}
-		}
-		t.sparse[a.code] = &full
+		attrs = append(attrs, a.attrs...)
+		before := len(steps)
+		steps = a.compile(f, steps)
+		a.counts = [2]int32{int32(len(a.attrs)), int32(len(steps) - before)}
+		t.all = append(t.all, a)
+		dense = dense && a.code == uint64(len(t.all))
 		return true
 	})
+	t.weight = len(attrs) + len(steps) + 4*len(t.all)
+	for i := range t.all { // only now the slices stay where they are
+		a := &t.all[i]
+		n, m := a.counts[0], a.counts[1]
+		a.attrs, attrs = attrs[:n:n], attrs[n:]
+		a.steps, steps = steps[:m:m], steps[m:]
+	}
+	if !dense {
+		t.sparse = make(map[uint64]int32, len(t.all))
+		for i := range t.all {
+			t.sparse[t.all[i].code] = int32(i)
+		}
+	}
 	return t, err
 }
 
@@ -138,34 +156,34 @@ func (a *abbrev) decode(c *cursor) bool {
 	return false
 }
 
-func (a *abbrev) compile(f format) {
+// compile appends the steps to those of other abbreviations.
+func (a *abbrev) compile(f format, steps []step) []step {
 	a.function = a.tag == tagSubprogram || a.tag == tagInlinedSubroutine
+	a.sibling = false
 	var total uint32
-	fixed := true
+	fixed, jumping := true, false
 	for _, x := range a.attrs {
 		n, known := f.size(x.form)
-		if !known {
-			fixed = false
-		}
+		fixed = fixed && known
 		total += uint32(n)
-		wanted := a.wants(x.name)
-		switch last := len(a.steps) - 1; {
-		case wanted:
+		switch {
+		case a.wants(x.name):
 			a.sibling = a.sibling || x.name == attrSibling
-			a.steps = append(a.steps, step{attr: x})
+			steps, jumping = append(steps, step{attr: x}), false
 		case !known:
-			a.steps = append(a.steps, step{attr: attr{form: x.form}})
+			steps, jumping = append(steps, step{attr: attr{form: x.form}}), false
 		case n == 0:
-		case last >= 0 && a.steps[last].name == 0 && a.steps[last].form == 0:
-			a.steps[last].jump += uint32(n)
+		case jumping:
+			steps[len(steps)-1].jump += uint32(n)
 		default:
-			a.steps = append(a.steps, step{jump: uint32(n)})
+			steps, jumping = append(steps, step{jump: uint32(n)}), true
 		}
 	}
 	a.size = -1
 	if fixed {
 		a.size = int32(total)
 	}
+	return steps
 }
 
 // wants says whether an attribute matters while the tree is walked.

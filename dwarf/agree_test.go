@@ -5,6 +5,8 @@ package dwarf
 import (
 	"os"
 	"path/filepath"
+	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
@@ -17,41 +19,57 @@ import (
 var builds = []struct{ name, command string }{
 	{"gcc DWARF 5", "gcc -O2 -g calls.c -o program"},
 	{"gcc DWARF 2", "gcc -O2 -gdwarf-2 calls.c -o program"},
-	{"gcc DWARF 3", "gcc -O1 -gdwarf-3 calls.c -o program"},
 	{"gcc 64-bit offsets", "gcc -O2 -g -gdwarf64 calls.c -o program"},
-	{"g++ DWARF 5", "g++ -O2 -gdwarf-5 calls.cpp -o program"},
 	{"g++ DWARF 4", "g++ -O2 -gdwarf-4 calls.cpp -o program"},
-	{"g++ not optimized", "g++ -O0 -g calls.cpp -o program"},
 	{"g++ type units", "g++ -O2 -g -fdebug-types-section calls.cpp -o program"},
-	{"g++ type units, DWARF 4", "g++ -O2 -gdwarf-4 -fdebug-types-section calls.cpp -o program"},
 	{"g++ link-time optimization", "g++ -O2 -g -flto calls.cpp -o program"},
-	{"g++ sections", "g++ -O3 -g -ffunction-sections -Wl,--gc-sections calls.cpp -o program"},
-	{"g++ zlib", "g++ -O2 -g -gz=zlib calls.cpp -o program"},
-	{"clang zlib", "clang++-14 -O2 -g -gz=zlib calls.cpp -o program"},
-	{"g++ zlib of GNU's", "g++ -O2 -g -gz=zlib-gnu calls.cpp -o program"},
-	{"clang DWARF 5", "clang++-14 -O2 -gdwarf-5 calls.cpp -o program"},
-	{"clang DWARF 4", "clang++-14 -O2 -gdwarf-4 calls.cpp -o program"},
-	{"clang C", "clang-14 -O2 -g calls.c -o program"},
-	{"clang index", "clang++-14 -O2 -g -gdwarf-aranges calls.cpp -o program"},
-	{"clang lines only", "clang++-14 -O2 -gline-tables-only calls.cpp -o program"},
-	{"clang link-time optimization", "clang++-14 -O2 -g -flto -fuse-ld=lld calls.cpp -o program"},
-	{"lld, folded", "clang++-14 -O2 -g -ffunction-sections -fuse-ld=lld -Wl,--icf=all,--gc-sections calls.cpp -o program"},
+	{"g++ zlib", "g++ -O3 -g -gz=zlib calls.cpp -o program"},
+	{"zlib of old", "g++ -O2 -g calls.cpp -o original && objcopy --compress-debug-sections=zlib-gnu original program"},
 	{"zstandard", "g++ -O2 -g calls.cpp -o original && objcopy --compress-debug-sections=zstd original program"},
-	{"g++ split", "g++ -O2 -g -gsplit-dwarf calls.cpp -o program"},
-	{"g++ split, DWARF 4", "g++ -O2 -gdwarf-4 -gsplit-dwarf calls.cpp -o program"},
 	{"g++ split, type units", "g++ -O2 -g -gsplit-dwarf -fdebug-types-section calls.cpp -o program"},
-	{"g++ split, packaged", "g++ -O2 -gdwarf-4 -gsplit-dwarf calls.cpp -o program && dwp -e program -o program.dwp && find . -name *.dwo -delete"},
-	{"clang split", "clang++-14 -O2 -gdwarf-5 -gsplit-dwarf -c calls.cpp && clang++-14 calls.o -o program"},
+	{"g++ split, DWARF 4, packaged", "g++ -O2 -gdwarf-4 -gsplit-dwarf calls.cpp -o program && dwp -e program -o program.dwp && find . -name *.dwo -delete"},
+	{"clang DWARF 5", "clang++-14 -O2 -gdwarf-5 calls.cpp -o program"},
+	{"clang link-time optimization", "clang++-14 -O2 -g -flto -fuse-ld=lld calls.cpp -o program"},
+	{"clang lines only", "clang++-14 -O2 -gline-tables-only calls.cpp -o program"},
 	{"clang split, DWARF 4", "clang++-14 -O2 -gdwarf-4 -gsplit-dwarf -c calls.cpp && clang++-14 calls.o -o program"},
 	{"clang split, packaged", "clang++-14 -O2 -gdwarf-5 -gsplit-dwarf -c calls.cpp && clang-14 -O2 -g -gsplit-dwarf -Dmain=other -c calls.c -o other.o" +
 		" && clang++-14 calls.o other.o -o program && llvm-dwp-14 -e program -o program.dwp && find . -name *.dwo -delete"},
-	{"dwz", "g++ -O2 -gdwarf-4 calls.cpp -o program && dwz program"},
-	{"dwz DWARF 5", "g++ -O2 -gdwarf-5 calls.cpp -o program && dwz program"},
+	{"dwz", "g++ -O2 -g calls.cpp -o program && dwz program"},
 	{"dwz, common parts apart", "g++ -O2 -gdwarf-4 calls.cpp -o program && cp program original && g++ -O3 -gdwarf-4 calls.cpp -o other && dwz -m common.debug program other"},
-	{"dwz, common parts apart, DWARF 5", "g++ -O2 -gdwarf-5 calls.cpp -o program && cp program original && g++ -O3 -gdwarf-5 calls.cpp -o other && dwz -5 -m common.debug program other"},
 	{"rustc", "rustc -O -g calls.rs -o program"},
+}
+
+// moreBuilds are for the large sweep.
+var moreBuilds = []struct{ name, command string }{
+	{"gcc DWARF 3", "gcc -O1 -gdwarf-3 calls.c -o program"},
+	{"gcc link-time optimization, DWARF 4", "gcc -O3 -gdwarf-4 -flto calls.c -o program"},
+	{"g++ DWARF 5", "g++ -O2 -gdwarf-5 calls.cpp -o program"},
+	{"g++ not optimized", "g++ -O0 -g calls.cpp -o program"},
+	{"g++ for size", "g++ -Os -g calls.cpp -o program"},
+	{"g++ fixed address", "g++ -O2 -g -no-pie -static calls.cpp -o program"},
+	{"g++ much information", "g++ -O2 -g3 heavy.cpp -o program"},
+	{"g++ lines only", "g++ -O2 -g1 heavy.cpp -o program"},
+	{"g++ heavy, link-time optimization", "g++ -O2 -g -flto heavy.cpp -o program"},
+	{"g++ type units, DWARF 4", "g++ -O2 -gdwarf-4 -fdebug-types-section calls.cpp -o program"},
+	{"g++ sections", "g++ -O3 -g -ffunction-sections -Wl,--gc-sections calls.cpp -o program"},
+	{"g++ zlib of GNU's", "g++ -O2 -g -gz=zlib-gnu calls.cpp -o program"},
+	{"g++ split", "g++ -O2 -g -gsplit-dwarf heavy.cpp -o program"},
+	{"g++ split, DWARF 4", "g++ -O2 -gdwarf-4 -gsplit-dwarf calls.cpp -o program"},
+	{"clang DWARF 4", "clang++-14 -O2 -gdwarf-4 heavy.cpp -o program"},
+	{"clang heavy", "clang++-14 -O3 -g heavy.cpp -o program"},
+	{"clang C", "clang-14 -O2 -g calls.c -o program"},
+	{"clang index", "clang++-14 -O2 -g -gdwarf-aranges calls.cpp -o program"},
+	{"clang zlib", "clang++-14 -O2 -g -gz=zlib calls.cpp -o program"},
+	{"clang split", "clang++-14 -O2 -gdwarf-5 -gsplit-dwarf -c calls.cpp && clang++-14 calls.o -o program"},
+	{"lld, folded", "clang++-14 -O2 -g -ffunction-sections -fuse-ld=lld -Wl,--icf=all,--gc-sections calls.cpp -o program"},
+	{"two compilers", "g++ -O2 -g -c calls.cpp -o a.o && clang-14 -O2 -g -Dmain=other -c calls.c -o b.o && g++ a.o b.o -o program"},
+	{"dwz, DWARF 4", "g++ -O2 -gdwarf-4 heavy.cpp -o program && dwz program"},
+	{"dwz, common parts apart, DWARF 5", "g++ -O2 -gdwarf-5 calls.cpp -o program && cp program original && g++ -O3 -gdwarf-5 calls.cpp -o other && dwz -5 -m common.debug program other"},
 	{"rustc DWARF 5", "rustc -O -g -C dwarf-version=5 calls.rs -o program"},
+	{"rustc not optimized", "rustc -g calls.rs -o program"},
 	{"rustc link-time optimization", "rustc -O -g -C lto=fat calls.rs -o program"},
+	{"rustc split", "rustc -O -g -C split-debuginfo=unpacked calls.rs -o program"},
+	{"rustc packaged", "rustc -O -g -C split-debuginfo=packed calls.rs -o program"},
 }
 
 // build runs a command where the sources are and returns the program.
@@ -62,7 +80,7 @@ func build(t testing.TB, command string) string {
 		need(t, strings.Fields(c)[0])
 	}
 	dir := t.TempDir()
-	sources, err := filepath.Glob("testdata/calls.*")
+	sources, err := filepath.Glob("testdata/*.*")
 	if err != nil || len(sources) == 0 {
 		t.Fatal(err, sources)
 	}
@@ -86,24 +104,88 @@ func TestAgree(t *testing.T) {
 	for _, b := range builds {
 		t.Run(b.name, func(t *testing.T) {
 			t.Parallel()
-			file := build(t, b.command)
-			o := openObject(t, file)
-			d, err := Open(o, optionsOf(file))
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer func() {
-				if err := d.Close(); err != nil {
-					t.Error(err)
-				}
-			}()
-			addrs := sample(o, 5000)
-			if original := filepath.Join(filepath.Dir(file), "original"); exists(original) {
-				file = original
-			}
-			agree(t, file, d, addrs, oracle(t, file, addrs))
+			compare(t, build(t, b.command), 2000)
 		})
 	}
+	t.Run("libc", func(t *testing.T) {
+		t.Parallel()
+		compare(t, libcDebug(t), 2000)
+	})
+	t.Run("Go", func(t *testing.T) {
+		t.Parallel()
+		compare(t, buildGo(t, "-ldflags=-compressdwarf=true"), 2000)
+	})
+}
+
+// TestAgreeAll is the large sweep: all of the builds, all debug information that
+// Debian's packages have put where it belongs, and the files of SRPROF_OBJECTS.
+func TestAgreeAll(t *testing.T) {
+	if os.Getenv("SRPROF_ALL_OBJECTS") == "" {
+		t.Skip("SRPROF_ALL_OBJECTS is not set")
+	}
+	need(t, symbolizer, "llvm-objcopy-14")
+	for _, b := range slices.Concat(builds, moreBuilds) {
+		t.Run(b.name, func(t *testing.T) { compare(t, build(t, b.command), 20000) })
+	}
+	t.Run("Go", func(t *testing.T) { compare(t, buildGo(t, "-ldflags=-compressdwarf=false"), 20000) })
+	files, err := filepath.Glob("/usr/lib/debug/.build-id/*/*.debug")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range append(files, strings.Fields(os.Getenv("SRPROF_OBJECTS"))...) {
+		t.Run(filepath.Base(file), func(t *testing.T) { compare(t, file, 20000) })
+	}
+}
+
+// compare asks both about n addresses of a file.
+func compare(t *testing.T, file string, n int) {
+	t.Helper()
+	o := openObject(t, file)
+	d, err := Open(o, optionsOf(file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	addrs := sample(o, n)
+	if original := filepath.Join(filepath.Dir(file), "original"); exists(original) {
+		file = original
+	}
+	agree(t, file, d, addrs, oracle(t, file, addrs))
+}
+
+// libcDebug is the C library's debug information, of libc6-dbg, which went
+// through dwz and is compressed.
+func libcDebug(t *testing.T) string {
+	t.Helper()
+	o := openObject(t, "/lib/"+runtimeTriple()+"/libc.so.6")
+	id := string(o.BuildID())
+	file := "/usr/lib/debug/.build-id/" + id[:2] + "/" + id[2:] + ".debug"
+	if !exists(file) {
+		if os.Getenv("SRPROF_REQUIRE_ALL") != "" {
+			t.Fatalf("no %s: is libc6-dbg installed?", file)
+		}
+		t.Skipf("no %s", file)
+	}
+	return file
+}
+
+func runtimeTriple() string {
+	if runtime.GOARCH == "arm64" {
+		return "aarch64-linux-gnu"
+	}
+	return "x86_64-linux-gnu"
+}
+
+// buildGo builds a command of this module.
+func buildGo(t *testing.T, flags string) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "program")
+	run(t, "..", "go", "build", flags, "-o", file, "./cmd/srprof")
+	return file
 }
 
 func exists(path string) bool {

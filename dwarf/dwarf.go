@@ -121,7 +121,7 @@ func (d *Data) Find(addrs []profile.ObjAddr, found func(i int, calls []Call)) er
 	}
 	claims, err := claimsOf(d.main, all)
 	s := &search{data: d, addrs: all, left: make([]uint8, len(all)), found: found, first: err}
-	s.names.budget = &d.budget
+	s.names.budget, s.names.scopes.walked = &d.budget, &s.tree
 	for _, c := range claims {
 		s.left[c.addr]++
 	}
@@ -213,7 +213,7 @@ func (s *search) close() error {
 // walk fills the tree for a unit.
 func (s *search) walk(u *unit) error {
 	t := &s.tree
-	t.budget = &s.data.budget
+	t.unit, t.b, t.budget = nil, nil, &s.data.budget
 	t.inner = slices.Grow(t.inner[:0], len(s.index))[:len(s.index)]
 	t.found = t.found[:0]
 	for i := range t.inner {

@@ -204,22 +204,3 @@ func agree(t *testing.T, file string, d *Data, addrs []profile.ObjAddr, theirs [
 		t.Errorf("%s: %d of %d addresses differ", file, total, len(addrs))
 	}
 }
-
-// TestFile compares on the files of SRPROF_OBJECTS.
-func TestFile(t *testing.T) {
-	need(t, symbolizer, "llvm-objcopy-14")
-	files := strings.Fields(os.Getenv("SRPROF_OBJECTS"))
-	if len(files) == 0 {
-		t.Skip("SRPROF_OBJECTS names none")
-	}
-	for _, file := range files {
-		o := openObject(t, file)
-		d, err := Open(o, optionsOf(file))
-		if err != nil {
-			t.Fatal(err)
-		}
-		addrs := sample(o, 5000)
-		agree(t, file, d, addrs, oracle(t, file, addrs))
-		d.Close()
-	}
-}

@@ -15,6 +15,8 @@ import (
 type scopes struct {
 	unit place
 	all  []scope // in the order of the unit
+
+	walked *tree // of the unit at hand, which is in memory
 }
 
 type scope struct {
@@ -67,11 +69,13 @@ func (n *names) simple(p place) (string, error) {
 }
 
 // read walks a unit.
-func (s *scopes) read(u *unit, budget *budget) error {
-	var buffer []byte // not kept: this is seldom needed
-	b, err := u.file.info.load(&buffer, u.off, u.end-u.off, maxUnit)
-	if err != nil {
-		return err
+func (s *scopes) read(u *unit, budget *budget) (err error) {
+	b := s.walked.b
+	if w := s.walked.unit; w == nil || w.file != u.file || w.off != u.off {
+		var buffer []byte // not kept: this is seldom needed
+		if b, err = u.file.info.load(&buffer, u.off, u.end-u.off, maxUnit); err != nil {
+			return err
+		}
 	}
 	t := tree{unit: u, b: b, budget: budget}
 	if t.table, err = u.table(); err != nil {
