@@ -223,6 +223,7 @@ func (c *collector) drainWith(before func()) error {
 // forget lets go of a target that is over: there may be thousands of children.
 func (c *collector) forget(t *target) {
 	c.meta.CPUTimeNs += int64(max(0, t.cpu-t.cpuFrom))
+	t.made.last()
 	t.files.Close()
 	delete(c.targets, t.id.PID)
 }

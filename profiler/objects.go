@@ -22,6 +22,7 @@ type objects struct {
 	vdso      *opened
 	byMapping []*opened // by profile.MappingID; nil where there is none
 	made      []*runTime
+	lists     int        // open, of all made
 	madeBy    []*runTime // by profile.MappingID; nil where an object is behind it
 	unfed     []*opened  // those the feeder has not looked at yet
 }

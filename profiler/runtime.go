@@ -23,16 +23,24 @@ import (
 // opened as soon as they are there, because the process may end any time, and
 // read when names are looked for. Guarded by collector.mu.
 type runTime struct {
-	pid    int
-	files  *process.Files
-	inside *process.Inside // nil until read
-	lists  []*list
-	errs   []error             // why some are not used
-	kind   *symbol.Runtime     // nil: none that we know
-	parent *runTime            // what made the code that was there at birth
-	over   bool                // its process runs another program by now
-	code   *symbol.RunTimeCode // what the resolver was given
+	objects *objects
+	pid     int
+	files   *process.Files  // the target's: closed when it is over
+	inside  *process.Inside // nil until read
+	lists   []*list
+	errs    []error             // why some are not used
+	kind    *symbol.Runtime     // nil: none that we know
+	parent  *runTime            // what made the code that was there at birth
+	over    bool                // its process ended, or runs another program by now
+	code    *symbol.RunTimeCode // what the resolver was given
 }
+
+// What is kept open for a process, and for all: anybody can map files of such a
+// name, as many as he likes.
+const (
+	maxProcessLists = 16
+	maxLists        = 512
+)
 
 // list is one of those files, or the same one opened again.
 type list struct {
@@ -43,7 +51,7 @@ type list struct {
 }
 
 func (o *objects) newRunTime(t *target, parent *runTime) *runTime {
-	r := &runTime{pid: t.id.PID, files: process.OpenFiles(t.id.PID), kind: t.runtime, parent: parent}
+	r := &runTime{objects: o, pid: t.id.PID, files: t.files, kind: t.runtime, parent: parent}
 	o.made = append(o.made, r)
 	return r
 }
@@ -139,10 +147,15 @@ func (r *runTime) add(p string, file *os.File, source func(size func() (int64, e
 		err = r.mayRead(file)
 	}
 	same := func(l *list) bool { return l.id.Device == id.Device && l.id.Inode == id.Inode }
-	if err != nil || slices.ContainsFunc(r.lists, same) {
+	known := slices.ContainsFunc(r.lists, same)
+	if err == nil && !known && (len(r.lists) >= maxProcessLists || r.objects.lists >= maxLists) {
+		err = errors.New("there are too many such files")
+	}
+	if err != nil || known {
 		file.Close()
 		return err
 	}
+	r.objects.lists++
 	r.lists = append(r.lists, &list{p, id, file, source(func() (int64, error) {
 		info, err := file.Stat()
 		if err != nil {
@@ -187,16 +200,18 @@ func (r *runTime) mayRead(file *os.File) error {
 
 func (r *runTime) refuse(p string, err error) {
 	err = fmt.Errorf("%w: %s is not used: %w", symbol.ErrAnonymous, path.Base(p), err)
-	if !slices.ContainsFunc(r.errs, func(old error) bool { return old.Error() == err.Error() }) {
+	if len(r.errs) < maxProcessLists && !slices.ContainsFunc(r.errs, func(old error) bool { return old.Error() == err.Error() }) {
 		r.errs = append(r.errs, err)
 	}
 }
 
-// last opens what came, or was replaced, at the very end. What a process was
-// called inside cannot be found out any more then: its PID may be another's.
+// last opens what came, or was replaced, before the process ended or went over
+// to another program. What it was called inside cannot be found out any more
+// then: its PID may be another's.
 func (r *runTime) last() {
-	if r.inside != nil && !r.over {
+	if r != nil && r.inside != nil && !r.over {
 		r.reopenMap(mapPath(r.inside))
+		r.over = true
 	}
 }
 
@@ -239,7 +254,6 @@ func (r *runTime) why() error {
 }
 
 func (r *runTime) close() {
-	r.files.Close()
 	for _, l := range r.lists {
 		l.file.Close()
 	}
@@ -277,9 +291,7 @@ func (c *collector) lastLists() {
 	defer c.mu.Unlock()
 	for _, t := range c.targets {
 		t.openLists()
-	}
-	for _, r := range c.objects.made {
-		r.last()
+		t.made.last()
 	}
 }
 

@@ -223,9 +223,7 @@ func (t *target) executed() {
 	t.before, t.drainedSince = t.space, 0
 	t.space = &addressSpace{}
 	t.reread, t.told = false, false
-	if t.made != nil {
-		t.made.over = true
-	}
+	t.made.last()
 	t.made, t.runtime = nil, nil
 	t.files.Close()
 	t.files = process.OpenFiles(t.id.PID) // it may have another root by now

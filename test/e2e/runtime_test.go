@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -166,6 +167,58 @@ func TestPerfMapOfOthers(t *testing.T) {
 	refused("nonsense", "not in the process's own list")
 
 	if err := os.WriteFile(path, real, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	sample(t, p.PID).as(t, "perfmap.c")
+}
+
+// A file of the superuser's counts for the process of somebody else too, since
+// that may have been the superuser when it was made, but shows him nothing that
+// he may not read. Nor does a link.
+func TestPerfMapOfSuperuser(t *testing.T) {
+	dir := t.TempDir()
+	for _, d := range []string{dir, filepath.Dir(dir)} {
+		if err := os.Chmod(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	program, err := programs.Read("perfmap.c")
+	if err != nil {
+		t.Fatal(err)
+	}
+	path, err := program.Build(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const nobody = 65534
+	c := exec.Command(path)
+	c.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+	p, err := programs.Launch(c, "ready")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.Stop)
+	list := mapOf(t, p.PID)
+	sample(t, p.PID).as(t, "perfmap.c") // its own
+
+	secret := filepath.Join(dir, "secret")
+	b, err := os.ReadFile(list)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(secret, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(list); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(secret, list); err != nil {
+		t.Fatal(err)
+	}
+	r := sample(t, p.PID, "--duration", "1s")
+	want(t, "a file that the process may not read", r.in("run", "[anonymous]"), 0.9)
+	r.warned(t, true, filepath.Base(list), "not everybody may read it")
+	if err := os.Chmod(secret, 0o644); err != nil {
 		t.Fatal(err)
 	}
 	sample(t, p.PID).as(t, "perfmap.c")
