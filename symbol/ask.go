@@ -128,7 +128,9 @@ func (r *run) frame(name string, kernel, isGo bool) profile.Frame {
 	if !ok {
 		f = profile.Frame{SystemName: printable(name), Kind: k.kind}
 		f.Name = f.SystemName
-		if !isGo && r.resolver.demangling < maxDemangling {
+		if isGo {
+			f.Name = profile.ShortGoName(f.SystemName)
+		} else if r.resolver.demangling < maxDemangling {
 			begin := time.Now()
 			f.Name = Demangle(name)
 			r.resolver.demangling += time.Since(begin)

@@ -9,31 +9,36 @@ import (
 	"testing"
 	"time"
 	"unicode/utf8"
+
+	"github.com/carverauto/serviceradar-profiler/profile"
 )
 
 func TestDemangle(t *testing.T) {
 	for in, want := range map[string]string{
 		// C++
-		"_ZN3foo3barEv":                         "foo::bar",
-		"_ZN3foo3barEv.isra.0":                  "foo::bar",
-		"_ZN3foo3barEv.constprop.0.cold":        "foo::bar",
-		"_Z3addIiET_S0_S0_":                     "add<int>",
-		"_ZNSt6vectorIiSaIiEE9push_backEOi":     "std::vector<int, std::allocator<int> >::push_back",
-		"_ZZ4mainENKUlvE_clEv":                  "main::{lambda()#1}::operator()",
-		"_ZN12_GLOBAL__N_13fooEv":               "(anonymous namespace)::foo",
-		"_ZN3FooD2Ev":                           "Foo::~Foo",
-		"_ZNK3FoocvbEv":                         "Foo::operator bool",
+		"_ZN3foo3barEv":                         "foo::bar()",
+		"_ZN3foo3barEv.isra.0":                  "foo::bar()",
+		"_ZN3foo3barEv.constprop.0.cold":        "foo::bar()",
+		"_Z3addIiET_S0_S0_":                     "int add<int>(int, int)",
+		"_ZNSt6vectorIiSaIiEE9push_backEOi":     "std::vector<int, std::allocator<int> >::push_back(int&&)",
+		"_ZZ4mainENKUlvE_clEv":                  "main::{lambda()#1}::operator()() const",
+		"_ZN12_GLOBAL__N_13fooEv":               "(anonymous namespace)::foo()",
+		"_ZN3FooD2Ev":                           "Foo::~Foo()",
+		"_ZNK3FoocvbEv":                         "Foo::operator bool() const",
 		"_ZThn8_N3Foo3barEv":                    "non-virtual thunk to Foo::bar()",
 		"_ZN4node9inspector8protocol9ValueFunc": "_ZN4node9inspector8protocol9ValueFunc", // cut
 		// Rust, legacy and v0
 		"_ZN4core3fmt9Formatter3pad17h0123456789abcdefE":                                                       "core::fmt::Formatter::pad",
 		"_ZN4core3fmt9Formatter3pad17h0123456789abcdefE.llvm.12345678":                                         "core::fmt::Formatter::pad",
 		"_ZN71_$LT$Test$u20$$u2b$$u20$$u27$static$u20$as$u20$foo..Bar$LT$Test$GT$$GT$3bar17h930b740aa94f1d3aE": "<Test + 'static as foo::Bar<Test>>::bar",
-		"_RNvCs1234_7mycrate3foo":               "mycrate::foo",
-		"_RNvNtCs1234_7mycrate3bar3foo.llvm.55": "mycrate::bar::foo",
-		"_RINvNtC3std3mem8align_ofjE":           "std::mem::align_of::<usize>",
-		"_RNCNCNgCs6DXkGYLi8lr_2cc5spawn00B5_":  "cc::spawn::{closure#0}::{closure#0}",
-		"_RNCNCNvC2cc5spawn00B4_":               "cc::spawn::{closure#0}::{closure#0}",
+		"_ZN3std3sys9backtrace28__rust_begin_short_backtrace17h0123456789abcdefE":                              "std::sys::backtrace::__rust_begin_short_backtrace",
+		"_ZN3std2rt10lang_start28_$u7b$$u7b$closure$u7d$$u7d$17h0123456789abcdefE.llvm.123":                    "std::rt::lang_start::{{closure}}",
+		"_ZN4_abc3__d1_17h0123456789abcdefE":                                                                   "_abc::__d::_",
+		"_RNvCs1234_7mycrate3foo":                                                                              "mycrate::foo",
+		"_RNvNtCs1234_7mycrate3bar3foo.llvm.55":                                                                "mycrate::bar::foo",
+		"_RINvNtC3std3mem8align_ofjE":                                                                          "std::mem::align_of::<usize>",
+		"_RNCNCNgCs6DXkGYLi8lr_2cc5spawn00B5_":                                                                 "cc::spawn::{closure#0}::{closure#0}",
+		"_RNCNCNvC2cc5spawn00B4_":                                                                              "cc::spawn::{closure#0}::{closure#0}",
 		// C, and everything else
 		"main":                       "main",
 		"__libc_start_main":          "__libc_start_main",
@@ -52,7 +57,7 @@ func TestDemangle(t *testing.T) {
 		"new\nline\x1b[31m\xff":      "new?line?[31m?",
 		"größe":                      "größe",
 		"read@plt":                   "read@plt",
-		"_ZN3foo3barEv@plt":          "foo::bar@plt",
+		"_ZN3foo3barEv@plt":          "foo::bar()@plt",
 	} {
 		if got := Demangle(in); got != want {
 			t.Errorf("%q: got %q, want %q", in, got, want)
@@ -83,7 +88,8 @@ func TestDemangleIsBounded(t *testing.T) {
 	}
 }
 
-// c++filt without parameters is what we mean, for all of the standard library.
+// c++filt is what we mean, for all of the standard library; and short is what
+// it says without parameters, but for what is in angle brackets.
 func TestDemangleAgreesWithCxxfilt(t *testing.T) {
 	out, err := exec.Command("g++", "-print-file-name=libstdc++.so.6").Output()
 	path := strings.TrimSpace(string(out))
@@ -96,24 +102,20 @@ func TestDemangleAgreesWithCxxfilt(t *testing.T) {
 			mangled = append(mangled, withoutVersion(l.name))
 		}
 	}
-	cmd := exec.Command("c++filt", "-p")
-	cmd.Stdin = strings.NewReader(strings.Join(mangled, "\n") + "\n")
-	text, err := cmd.Output()
-	if err != nil {
-		t.Fatal(err)
-	}
+	full, bare := cxxfilt(t, mangled), cxxfilt(t, mangled, "-p")
 	same, differ := 0, 0
-	for i, want := range strings.Split(strings.TrimSpace(string(text)), "\n") {
-		got := Demangle(mangled[i])
-		if got == want {
+	for i, name := range mangled {
+		got := Demangle(name)
+		short, want := profile.ShortName(got), profile.ShortName(bare[i])
+		if got == full[i] && short == want {
 			same++
 			continue
 		}
-		if strings.Contains(want, "std::basic_") {
+		if strings.Contains(full[i], "std::basic_") {
 			continue // the ABI's short forms (std::string) stay short here
 		}
 		if differ++; differ <= 5 {
-			t.Logf("%s: got %q, c++filt has %q", mangled[i], got, want)
+			t.Logf("%s:\n     got %q\n c++filt %q\n   short %q\n c++filt %q", name, got, full[i], short, want)
 		}
 		if strings.HasPrefix(got, "_Z") {
 			t.Errorf("%s is not demangled", got)
@@ -123,6 +125,21 @@ func TestDemangleAgreesWithCxxfilt(t *testing.T) {
 		t.Errorf("%d equal, %d differ", same, differ)
 	}
 	t.Logf("%d equal, %d differ", same, differ)
+}
+
+func cxxfilt(t *testing.T, mangled []string, args ...string) []string {
+	t.Helper()
+	cmd := exec.Command("c++filt", args...)
+	cmd.Stdin = strings.NewReader(strings.Join(mangled, "\n") + "\n")
+	text, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := strings.Split(strings.TrimSpace(string(text)), "\n")
+	if len(names) != len(mangled) {
+		t.Fatalf("%d names of %d", len(names), len(mangled))
+	}
+	return names
 }
 
 func FuzzDemangle(f *testing.F) {
