@@ -25,32 +25,54 @@ type Format struct {
 	Extensions  []string // of file names, dot included; the usual one first
 	Description string
 
-	write func(io.Writer, *profile.Profile) error
+	write func(io.Writer, *profile.Profile, Options) error
 }
 
-// Write writes p in the format, with the format's default options.
-func (f Format) Write(w io.Writer, p *profile.Profile) error {
-	if err := f.write(w, p); err != nil {
+// Options of all formats. The zero value is what most readers want.
+type Options struct {
+	// FullNames keeps parameters and template arguments of functions. Without,
+	// only pprof has them, whose readers shorten names themselves.
+	FullNames bool
+	Annotate  folded.Annotate // in folded text
+}
+
+// Write writes p in the format.
+func (f Format) Write(w io.Writer, p *profile.Profile, o Options) error {
+	if err := f.write(w, p, o); err != nil {
 		return fmt.Errorf("write %s: %w", f.Name, err)
 	}
 	return nil
 }
 
+// named makes a format's writer one that follows the options' choice of names.
+func named(write func(io.Writer, *profile.Profile) error) func(io.Writer, *profile.Profile, Options) error {
+	return func(w io.Writer, p *profile.Profile, o Options) error { return write(w, o.names(p)) }
+}
+
+func (o Options) names(p *profile.Profile) *profile.Profile {
+	if o.FullNames {
+		return p
+	}
+	return p.Shortened()
+}
+
 // Formats returns all formats, in the order people should be told of them.
 func Formats() []Format {
 	return []Format{
-		{"svg", []string{".svg"}, "flame graph, one picture for any browser", flame.WriteSVG},
-		{"html", []string{".html"}, "flame graph, one page to zoom, search and sort in", flame.WriteHTML},
+		{"svg", []string{".svg"}, "flame graph, one picture for any browser", named(flame.WriteSVG)},
+		{"html", []string{".html"}, "flame graph, one page to zoom, search and sort in", named(flame.WriteHTML)},
 		{"folded", []string{".folded"}, "one line a stack, for flamegraph.pl and most other tools", writeFolded},
-		{"pprof", []string{".pb.gz", ".pprof"}, "for go tool pprof and profile stores", pprof.Write},
-		{"speedscope", []string{".speedscope.json"}, "for www.speedscope.app", speedscope.Write},
-		{"text", []string{".txt"}, "hottest functions, for a terminal", writeText},
+		{"pprof", []string{".pb.gz", ".pprof"}, "for go tool pprof and profile stores", writePprof},
+		{"speedscope", []string{".speedscope.json"}, "for www.speedscope.app", named(speedscope.Write)},
+		{"text", []string{".txt"}, "hottest functions, for a terminal", named(writeText)},
 	}
 }
 
-func writeFolded(w io.Writer, p *profile.Profile) error {
-	return folded.Write(w, p, folded.Options{})
+func writeFolded(w io.Writer, p *profile.Profile, o Options) error {
+	return folded.Write(w, o.names(p), folded.Options{Annotate: o.Annotate})
 }
+
+func writePprof(w io.Writer, p *profile.Profile, _ Options) error { return pprof.Write(w, p) }
 
 func writeText(w io.Writer, p *profile.Profile) error {
 	return report.Write(w, p, report.Options{})

@@ -41,12 +41,14 @@ func TestTotalsAreEqual(t *testing.T) {
 		t.Helper()
 		want := encodingtest.Samples(p)
 		for _, f := range Formats() {
-			data := encodingtest.Written(t, p, func(b *bytes.Buffer) error { return f.Write(b, p) })
-			got, err := totals[f.Name](data)
-			if err != nil {
-				t.Errorf("%s: %v", f.Name, err)
-			} else if got != want {
-				t.Errorf("%s has %d samples, want %d", f.Name, got, want)
+			for _, o := range []Options{{}, {FullNames: true, Annotate: folded.AnnotateAll}} {
+				data := encodingtest.Written(t, p, func(b *bytes.Buffer) error { return f.Write(b, p, o) })
+				got, err := totals[f.Name](data)
+				if err != nil {
+					t.Errorf("%s: %v", f.Name, err)
+				} else if got != want {
+					t.Errorf("%s has %d samples with %+v, want %d", f.Name, got, o, want)
+				}
 			}
 		}
 	}
@@ -139,6 +141,41 @@ func numberIn(data []byte, re *regexp.Regexp) (uint64, error) {
 	return strconv.ParseUint(string(m[1]), 10, 64)
 }
 
+// Names are short in all formats but pprof, and full on request; each format
+// has every frame of inlined calls.
+func TestNames(t *testing.T) {
+	const full, short = "int A::f(long)", "A::f"
+	b := profile.NewBuilder()
+	m := b.Mapping(profile.Mapping{Limit: 0x1000, Path: "/bin/x"})
+	id := b.Address(0x100, m, false)
+	b.Add(profile.Thread{PID: 1, TID: 1, Comm: "t"}, []profile.AddressID{id}, false, 3)
+	p := b.Profile()
+	p.Addresses[id].Frames = []profile.Frame{{Name: full, File: "a.cc", Line: 1}, {Name: "caller", File: "a.cc", Line: 2}}
+	p.Count()
+	for _, f := range Formats() {
+		for _, o := range []Options{{}, {FullNames: true}} {
+			data := encodingtest.Written(t, p, func(b *bytes.Buffer) error { return f.Write(b, p, o) })
+			if f.Name == "pprof" {
+				kept, err := pb.ParseData(data)
+				if err != nil {
+					t.Fatal(err)
+				}
+				data = nil
+				for _, l := range kept.Location[0].Line {
+					data = append(data, l.Function.Name+"\n"...)
+				}
+			}
+			isFull := o.FullNames || f.Name == "pprof"
+			if got := strings.Contains(string(data), full); got != isFull {
+				t.Errorf("%s, %+v: full name: %v", f.Name, o, got)
+			}
+			if !strings.Contains(string(data), short) || !strings.Contains(string(data), "caller") {
+				t.Errorf("%s, %+v: a frame is missing", f.Name, o)
+			}
+		}
+	}
+}
+
 // What pprof kept of a profile must make the same folded text as the profile.
 func TestFoldedThroughPprof(t *testing.T) {
 	encodingtest.EachRandom(t, func(t *testing.T, p *profile.Profile) {
@@ -149,7 +186,7 @@ func TestFoldedThroughPprof(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		data := encodingtest.Written(t, p, func(b *bytes.Buffer) error { return format.Write(b, p) })
+		data := encodingtest.Written(t, p, func(b *bytes.Buffer) error { return format.Write(b, p, Options{}) })
 		kept, err := pb.ParseData(data)
 		if err != nil {
 			t.Fatal(err)
@@ -234,7 +271,7 @@ func TestExtensionsDiffer(t *testing.T) {
 func TestWriteFails(t *testing.T) {
 	full := errors.New("disk full")
 	for _, f := range Formats() {
-		err := f.Write(failingWriter{full}, encodingtest.Example())
+		err := f.Write(failingWriter{full}, encodingtest.Example(), Options{})
 		if !errors.Is(err, full) || !strings.HasPrefix(err.Error(), "write "+f.Name) {
 			t.Errorf("%s: got error %v, want %v", f.Name, err, full)
 		}
@@ -251,7 +288,7 @@ func BenchmarkWrite(b *testing.B) {
 		b.Run(f.Name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				if err := f.Write(io.Discard, p); err != nil {
+				if err := f.Write(io.Discard, p, Options{}); err != nil {
 					b.Fatal(err)
 				}
 			}

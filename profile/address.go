@@ -46,6 +46,9 @@ type Mapping struct {
 // their names in brackets, BPF programs together are [bpf].
 const KernelPath = "[kernel.kallsyms]"
 
+// AnonymousObject is the Object of code without a file.
+const AnonymousObject = "[anonymous]"
+
 // Contains reports whether a lies in [Start, Limit).
 func (m *Mapping) Contains(a Addr) bool { return m.Start <= a && a < m.Limit }
 
@@ -60,7 +63,7 @@ func (m *Mapping) Object() string {
 	case m.Kind == MappingVDSO:
 		return "[vdso]"
 	case m.Kind == MappingAnonymous || m.Path == "":
-		return "[anonymous]"
+		return AnonymousObject
 	}
 	return path.Base(m.Path)
 }

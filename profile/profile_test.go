@@ -143,3 +143,57 @@ func TestTotalsAgree(t *testing.T) {
 		t.Errorf("added %d, samples %d, tree %d, self %d", added, p.Meta.Counts.Samples, tree, self)
 	}
 }
+
+// One function from two objects, inlined here and called there, is one node
+// that says so; and a function's lines are the range that samples went through.
+func TestTreeMergesObjects(t *testing.T) {
+	b := NewBuilder()
+	one := b.Mapping(Mapping{Start: 0x1000, Limit: 0x2000, Path: "/usr/lib/libone.so"})
+	two := b.Mapping(Mapping{Start: 0x3000, Limit: 0x4000, Path: "/usr/lib/libtwo.so"})
+	p := b.Profile()
+	add := func(m MappingID, n uint64, frames ...Frame) {
+		id := b.Address(p.Mappings[m].Start+Addr(len(p.Addresses)), m, false)
+		b.Add(Thread{PID: 1, TID: 1, Comm: "t"}, []AddressID{id}, false, n)
+		p.Addresses[id].Frames = frames
+	}
+	main := func(line int) Frame { return Frame{Name: "main", File: "main.c", Line: line} }
+	add(one, 4, Frame{Name: "f", File: "f.h", Line: 7}, main(30))
+	add(one, 2, Frame{Name: "f", File: "f.h", Line: 3}, main(20))
+	add(two, 1, Frame{Name: "f", File: "other.h", Line: 99}, main(0))
+	add(two, 1, main(25))
+	want := &Node{Name: "main", Object: "libone.so", Also: []string{"libtwo.so"}, File: "main.c", First: 20, Last: 30, Self: 1, Total: 8, Children: []*Node{
+		{Name: "f", Object: "libone.so", Also: []string{"libtwo.so"}, File: "f.h", First: 3, Last: 7, Self: 7, Total: 7, Inlined: 7}}}
+	if d := cmp.Diff(want, p.Tree().Children[0].Children[0], cmp.AllowUnexported(Node{})); d != "" {
+		t.Error(d)
+	}
+	// The drawing stays as small if many objects have the function.
+	for i := range 20 {
+		m := b.Mapping(Mapping{Start: Addr(0x10000 * (i + 1)), Limit: Addr(0x10000*(i+1) + 0x1000), Path: "/usr/lib/lib" + string(rune('a'+i)) + ".so"})
+		add(m, 1, main(25))
+	}
+	if n := p.Tree().Children[0].Children[0]; len(n.Also) != maxAlso || n.Total != 28 {
+		t.Errorf("%d objects of %d samples", len(n.Also), n.Total)
+	}
+}
+
+func TestShortened(t *testing.T) {
+	b := NewBuilder()
+	m := b.Mapping(Mapping{Start: 0x1000, Limit: 0x2000, Path: "/bin/x"})
+	jit := b.Mapping(Mapping{Start: 0x3000, Limit: 0x4000, Kind: MappingAnonymous})
+	named, made := b.Address(0x1000, m, false), b.Address(0x3000, jit, true)
+	b.Add(Thread{PID: 1, TID: 1, Comm: "t"}, []AddressID{named, made}, false, 1)
+	p := b.Profile()
+	const template, java = "int A<int>::f<char>(char)", "int Foo.bar(int)"
+	p.Addresses[named].Frames = []Frame{{Name: template, SystemName: "_ZN1AIiE1fIcEEic", File: "a.cc", Line: 3}}
+	p.Addresses[made].Frames = []Frame{{Name: java}}
+	short := p.Shortened()
+	if f := short.Addresses[named].Frames[0]; f != (Frame{Name: "A<...>::f<...>", SystemName: "_ZN1AIiE1fIcEEic", File: "a.cc", Line: 3}) {
+		t.Errorf("%+v", f)
+	}
+	if f := short.Addresses[made].Frames[0]; f.Name != java {
+		t.Errorf("%+v", f)
+	}
+	if p.Addresses[named].Frames[0].Name != template {
+		t.Error("the profile itself was changed")
+	}
+}

@@ -2,7 +2,36 @@
 
 package profile
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
+
+// Shortened returns p with short names, for pictures; it shares all else with p.
+// Code made at run time keeps its names: whoever made it chose them, and they
+// follow no language's rules.
+func (p *Profile) Shortened() *Profile {
+	short := *p
+	short.Addresses = slices.Clone(p.Addresses)
+	known := map[string]string{}
+	for i := range short.Addresses {
+		a := &short.Addresses[i]
+		if m := p.Mapping(a.Mapping); m != nil && m.Kind == MappingAnonymous {
+			continue
+		}
+		a.Frames = slices.Clone(a.Frames)
+		for j := range a.Frames {
+			f := &a.Frames[j]
+			name, ok := known[f.Name]
+			if !ok {
+				name = ShortName(f.Name)
+				known[f.Name] = name
+			}
+			f.Name = name
+		}
+	}
+	return &short
+}
 
 // ShortName is a function's name as pictures show it: without parameters and
 // return type, template arguments as "<...>". It is for the demangled names of

@@ -12,9 +12,14 @@ import (
 type Node struct {
 	Name     string
 	Kind     FrameKind
-	Object   string // short name of the object it is in; of the first seen, where several have the same function
+	Object   string   // short name of the object it is in; the first seen, where several have the same function
+	Also     []string // the others
+	File     string   // the source file, "" if not known; the first seen
+	First    int      // line in it that samples went through: the first
+	Last     int      // and the last; 0 if not known
 	Self     uint64
 	Total    uint64
+	Inlined  uint64  // of Total: inlined into its caller
 	Children []*Node // sorted by name, then kind, so that two drawings line up
 
 	index map[nodeKey]*Node // while the tree is built
@@ -38,6 +43,7 @@ func (p *Profile) Tree() *Node {
 		for _, st := range path {
 			n = n.child(st)
 			n.Total += s.Count
+			n.add(&st, s.Count)
 		}
 		n.Self += s.Count
 	}
@@ -50,6 +56,11 @@ type Step struct {
 	Name   string
 	Kind   FrameKind
 	Object string
+	// File and Line are of the call that was going on, or of the code itself in
+	// the leaf; see [Frame].
+	File    string
+	Line    int
+	Inlined bool // into the step before
 }
 
 // AppendPath appends the path of a sample, root first: the thread's name, then
@@ -66,7 +77,9 @@ func (p *Profile) AppendPath(path []Step, s *Sample) []Step {
 		if m := p.Mapping(a.Mapping); m != nil {
 			object = m.Object()
 		}
-		path = append(path, Step{Name: f.Name, Kind: f.Kind, Object: object})
+		// All but the outermost frame of an address were inlined into it.
+		inlined := len(a.Frames) > 1 && f != &a.Frames[len(a.Frames)-1]
+		path = append(path, Step{f.Name, f.Kind, object, f.File, f.Line, inlined})
 	}
 	slices.Reverse(path[first:])
 	return path
@@ -79,11 +92,33 @@ func (n *Node) child(st Step) *Node {
 		if n.index == nil {
 			n.index = map[nodeKey]*Node{}
 		}
-		c = &Node{Name: st.Name, Kind: st.Kind, Object: st.Object}
+		c = &Node{Name: st.Name, Kind: st.Kind, Object: st.Object, File: st.File, First: st.Line, Last: st.Line}
 		n.index[k] = c
 		n.Children = append(n.Children, c)
 	}
 	return c
+}
+
+// maxAlso bounds the objects that a node remembers: who draws it names fewer.
+const maxAlso = 4
+
+// add takes in what else a step says of the node that it belongs to.
+func (n *Node) add(st *Step, count uint64) {
+	if st.Inlined {
+		n.Inlined += count
+	}
+	if st.Object != n.Object && len(n.Also) < maxAlso && !slices.Contains(n.Also, st.Object) {
+		n.Also = append(n.Also, st.Object)
+	}
+	if n.File == "" {
+		n.File, n.First, n.Last = st.File, st.Line, st.Line
+	}
+	if st.File == n.File && st.Line > 0 {
+		n.Last = max(n.Last, st.Line)
+		if n.First == 0 || st.Line < n.First {
+			n.First = st.Line
+		}
+	}
 }
 
 func (n *Node) finish() {

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/carverauto/serviceradar-profiler/encoding"
+	"github.com/carverauto/serviceradar-profiler/encoding/folded"
 	"github.com/carverauto/serviceradar-profiler/encoding/report"
 	"github.com/carverauto/serviceradar-profiler/profile"
 	"github.com/carverauto/serviceradar-profiler/session"
@@ -23,13 +24,23 @@ type destination struct {
 	format   string
 	metadata string
 	explain  bool
+	names    string
+	annotate string
 }
+
+// What --names and --annotate may say.
+var (
+	nameChoices     = []string{"short", "full"}
+	annotateChoices = map[string]folded.Annotate{"kernel": folded.AnnotateKernel, "none": folded.AnnotateNone, "all": folded.AnnotateAll}
+)
 
 func (d *destination) addFlags(c *cobra.Command) {
 	f := c.Flags()
 	f.StringArrayVarP(&d.outputs, "output", "o", nil, "file to write, - for standard output; may be given several times")
 	f.StringVar(&d.format, "format", "", "format to write, whatever the file is called: "+strings.Join(formatNames(), ", "))
 	f.StringVar(&d.metadata, "metadata", "", "also write when, where and how well it was recorded, as JSON, to this file")
+	f.StringVar(&d.names, "names", "short", "short: without parameters, template arguments as <...>; full: as demangled. pprof always has full names")
+	f.StringVar(&d.annotate, "annotate", "kernel", "suffixes in folded text. kernel: _[k] on kernel functions; all: also _[i] on inlined ones and _[j] on code made at run time; none")
 	f.BoolVar(&d.explain, "explain", false, "also say which code has no name, why, and what to do about it")
 }
 
@@ -51,6 +62,19 @@ func (d *destination) explainTo(w io.Writer, p *profile.Profile) error {
 	return nil
 }
 
+// options are those of all formats.
+func (d *destination) options() (o encoding.Options, err error) {
+	if !slices.Contains(nameChoices, d.names) {
+		return o, session.Invalid("unknown_names", fmt.Sprintf("--names is %q", d.names), "say short or full")
+	}
+	o.FullNames = d.names == "full"
+	var ok bool
+	if o.Annotate, ok = annotateChoices[d.annotate]; !ok {
+		return o, session.Invalid("unknown_annotate", fmt.Sprintf("--annotate is %q", d.annotate), "say kernel, none or all")
+	}
+	return o, nil
+}
+
 // create prepares everything that is to be written, so that what
 // cannot be is found out before the recording. What it returns with an error
 // is to be abandoned too.
@@ -62,6 +86,10 @@ func (d *destination) create(s streams) (outputs, error) {
 	if d.format != "" && len(paths) > 1 {
 		return nil, session.Invalid("format_and_outputs", "--format with several --output would write the same format to all of them",
 			"leave --format out and let the file names choose")
+	}
+	options, err := d.options()
+	if err != nil {
+		return nil, err
 	}
 	var outs outputs
 	for i, path := range paths {
@@ -76,7 +104,7 @@ func (d *destination) create(s streams) (outputs, error) {
 		if err != nil {
 			return outs, err
 		}
-		o.encode = format.Write
+		o.encode = func(w io.Writer, p *profile.Profile) error { return format.Write(w, p, options) }
 		outs = append(outs, o)
 	}
 	if d.metadata != "" {

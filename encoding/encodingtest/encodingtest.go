@@ -84,7 +84,11 @@ func (b *builder) address(m profile.MappingID, isReturn bool, names ...string) p
 		kind = profile.FrameKernel
 	}
 	for _, n := range names {
-		b.frames[id] = append(b.frames[id], profile.Frame{Name: n, SystemName: n, Kind: kind})
+		f := profile.Frame{Name: n, SystemName: n, Kind: kind}
+		if len(names) > 1 { // debug information knows more than names
+			f.File, f.Line = n+".c", 10*(1+len(b.frames[id]))
+		}
+		b.frames[id] = append(b.frames[id], f)
 	}
 	return id
 }
@@ -206,7 +210,7 @@ func Random(r *rand.Rand) *profile.Profile {
 	}
 	var addresses []profile.AddressID
 	for range 1 + r.IntN(40) {
-		names := make([]string, r.IntN(3))
+		names := make([]string, r.IntN(5))
 		for i := range names {
 			names[i] = name()
 		}

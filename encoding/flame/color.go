@@ -39,7 +39,7 @@ func familyOf(name string, kind profile.FrameKind, object string) family {
 		return familyKernel
 	case name == "" || strings.HasPrefix(name, "[") && strings.HasSuffix(name, "]"):
 		return familyUnknown
-	case object == "[anonymous]":
+	case object == profile.AnonymousObject:
 		return familyJIT
 	case strings.Contains(name, "::"):
 		return familyScoped

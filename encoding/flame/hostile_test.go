@@ -26,7 +26,7 @@ func hostile(name func() string) *profile.Profile {
 	for range 200 {
 		var path []profile.Step
 		for range 6 {
-			path = append(path, profile.Step{Name: name(), Kind: profile.FrameKind(len(path) % 2), Object: name()})
+			path = append(path, profile.Step{Name: name(), Kind: profile.FrameKind(len(path) % 2), Object: name(), File: name(), Line: len(path)})
 		}
 		s.add(10, name(), path...)
 	}

@@ -4,6 +4,7 @@ package flame
 
 import (
 	"encoding/json"
+	"slices"
 
 	"github.com/carverauto/serviceradar-profiler/profile"
 )
@@ -20,6 +21,7 @@ type pageData struct {
 	Function functionArrays         `json:"functions"`
 	Nodes    nodeArrays             `json:"nodes"`
 	index    map[functionKey]uint32 // of functions
+	objects  [][]string             // by function
 	texts    map[string]uint32      // of strings
 }
 
@@ -39,7 +41,9 @@ type nodeArrays struct {
 	Function []uint32 `json:"function"`
 	Total    []uint64 `json:"total"`
 	Self     []uint64 `json:"self"`
-	Children []uint32 `json:"children"` // how many
+	Children []uint32 `json:"children"`          // how many
+	Place    []uint32 `json:"place,omitempty"`   // index of strings; left out where nothing is known
+	Inlined  []uint16 `json:"inlined,omitempty"` // 1 where all of it is
 }
 
 // functionKey is what makes two nodes one function, the same as in
@@ -61,6 +65,12 @@ func newPageData(root *profile.Node, m *profile.Metadata, c profile.Counts) *pag
 	}
 	d.text("") // index 0: no object
 	d.add(root)
+	for i, objects := range d.objects {
+		d.Function.Object[i] = d.text(objectNames(objects))
+	}
+	if !slices.ContainsFunc(d.Nodes.Place, func(i uint32) bool { return i != 0 }) {
+		d.Nodes.Place, d.Nodes.Inlined = nil, nil
+	}
 	return d
 }
 
@@ -69,6 +79,12 @@ func (d *pageData) add(n *profile.Node) {
 	d.Nodes.Total = append(d.Nodes.Total, n.Total)
 	d.Nodes.Self = append(d.Nodes.Self, n.Self)
 	d.Nodes.Children = append(d.Nodes.Children, uint32(len(n.Children)))
+	d.Nodes.Place = append(d.Nodes.Place, d.text(place(n)))
+	isInlined := uint16(0)
+	if inlined(n) {
+		isInlined = 1
+	}
+	d.Nodes.Inlined = append(d.Nodes.Inlined, isInlined)
 	for _, c := range n.Children {
 		d.add(c)
 	}
@@ -78,22 +94,31 @@ func (d *pageData) add(n *profile.Node) {
 // by their real names, even where two look the same once they are printable.
 func (d *pageData) function(n *profile.Node) uint32 {
 	k := functionKey{n.Name, n.Kind}
-	if i, ok := d.index[k]; ok {
+	i, ok := d.index[k]
+	if ok {
+		d.addObjects(i, n)
 		return i
 	}
-	i := uint32(len(d.index))
+	i = uint32(len(d.index))
 	d.index[k] = i
-	object := ""
-	if n.Object != "" {
-		object = printable(n.Object, headingLimit)
-	}
+	d.objects = append(d.objects, nil)
+	d.addObjects(i, n)
 	f := &d.Function
 	f.Name = append(f.Name, d.text(printable(n.Name, nameLimit)))
-	f.Object = append(f.Object, d.text(object))
+	f.Object = append(f.Object, 0) // when all are known
 	f.Kind = append(f.Kind, uint16(n.Kind))
 	f.Family = append(f.Family, uint16(familyOf(n.Name, n.Kind, n.Object)))
 	f.Shade = append(f.Shade, uint16(shadeOf(n.Name)))
 	return i
+}
+
+func (d *pageData) addObjects(function uint32, n *profile.Node) {
+	known := &d.objects[function]
+	for _, o := range append([]string{n.Object}, n.Also...) {
+		if len(*known) <= maxObjects && !slices.Contains(*known, o) {
+			*known = append(*known, o)
+		}
+	}
 }
 
 func (d *pageData) text(s string) uint32 {

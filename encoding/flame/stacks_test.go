@@ -61,7 +61,7 @@ func (s *stacks) profile() *profile.Profile {
 	p := s.b.Profile()
 	for i, st := range s.steps {
 		unknown := strings.HasPrefix(st.Name, "[") && strings.HasSuffix(st.Name, "]")
-		p.Addresses[i].Frames = []profile.Frame{{Name: st.Name, Kind: st.Kind, Unknown: unknown}}
+		p.Addresses[i].Frames = []profile.Frame{{Name: st.Name, Kind: st.Kind, Unknown: unknown, File: st.File, Line: st.Line}}
 	}
 	p.Count()
 	return p

@@ -29,6 +29,7 @@ const (
 	svgHeader  = 62   // heading, quality, legend
 	svgFooter  = 36   // hover text, search, reset
 	svgRow     = 17   // one frame and the gap above it
+	svgInlined = 3    // inlined frames are so much lower
 	svgLetter  = 7.25 // a column of the 12 px label font
 	svgPadding = 4    // between a box's edge and its label
 	minWidth   = 0.1  // narrower frames are left out
@@ -162,8 +163,13 @@ func (d *drawing) row(b *bufio.Writer, depth int, boxes []box) {
 	light := palettes["light"]
 	for _, f := range boxes {
 		x, w := svgMargin+d.px(f.start), d.px(f.Total)
-		fmt.Fprintf(b, `<g data-s="%d" data-n="%d"><title>%s</title><rect x="%s" width="%s" height="%d" rx="1.5" fill="%s"/>`,
-			f.start, f.Total, text(d.hover(f.Node)), px(x), px(w-gap(w)), svgRow-1,
+		top := ""
+		height := svgRow - 1
+		if inlined(f.Node) {
+			top, height = fmt.Sprintf(` y="%d"`, svgInlined), height-svgInlined
+		}
+		fmt.Fprintf(b, `<g data-s="%d" data-n="%d"><title>%s</title><rect x="%s"%s width="%s" height="%d" rx="1.5" fill="%s"/>`,
+			f.start, f.Total, text(d.hover(f.Node)), px(x), top, px(w-gap(w)), height,
 			light.color(familyOf(f.Name, f.Kind, f.Object), shadeOf(f.Name)))
 		if label := fit(printable(f.Name, svgWidth/7), int((w-2*svgPadding+2)/svgLetter)); label != "" {
 			fmt.Fprintf(b, `<text x="%s" y="12">%s</text>`, px(x+svgPadding), text(label))
@@ -173,11 +179,14 @@ func (d *drawing) row(b *bufio.Writer, depth int, boxes []box) {
 	b.WriteString("</g>\n")
 }
 
-// hover is the text people know from flame graphs, and the object behind it.
+// hover is the text people know from flame graphs, then the objects behind it,
+// and where it is in the source.
 func (d *drawing) hover(n *profile.Node) string {
 	s := fmt.Sprintf("%s (%s samples, %s)", printable(n.Name, titleLimit), grouped(n.Total), percent(n.Total, d.total))
-	if n.Object != "" {
-		s += " · " + printable(n.Object, headingLimit)
+	for _, more := range []string{objectNames(append([]string{n.Object}, n.Also...)), place(n)} {
+		if more != "" {
+			s += " · " + more
+		}
 	}
 	return s
 }

@@ -64,7 +64,10 @@ func Write(w io.Writer, p *profile.Profile, o Options) error {
 			continue // readers take positive counts only
 		}
 		path = p.AppendPath(path[:0], s)
-		suffixes = appendSuffixes(suffixes[:0], p, s, o.Annotate)
+		suffixes = suffixes[:0]
+		for j := range path {
+			suffixes = append(suffixes, suffix(&path[j], o.Annotate))
+		}
 		t.add(path, suffixes, s.Count)
 	}
 	slices.SortFunc(t.lines, t.compare)
@@ -77,28 +80,19 @@ func Write(w io.Writer, p *profile.Profile, o Options) error {
 	return out.Flush() // which also returns what any write before it met
 }
 
-// appendSuffixes appends the suffix of each step of the sample's path, the
-// thread's (always empty) first.
-func appendSuffixes(to []string, p *profile.Profile, s *profile.Sample, annotate Annotate) []string {
-	to = append(to, "")
-	first := len(to)
-	for a, f := range p.Frames(s) {
-		suffix := ""
-		m := p.Mapping(a.Mapping)
-		switch {
-		case annotate == AnnotateNone:
-		case f.Kind == profile.FrameKernel:
-			suffix = "_[k]"
-		case annotate != AnnotateAll:
-		case len(a.Frames) > 1 && f != &a.Frames[len(a.Frames)-1]:
-			suffix = "_[i]" // all but the outermost frame of an address were inlined into it
-		case m != nil && m.Kind == profile.MappingAnonymous:
-			suffix = "_[j]"
-		}
-		to = append(to, suffix)
+// suffix is what tells whose code a step is.
+func suffix(st *profile.Step, annotate Annotate) string {
+	switch {
+	case annotate == AnnotateNone || st.Kind == profile.FrameThread:
+	case st.Kind == profile.FrameKernel:
+		return "_[k]"
+	case annotate != AnnotateAll:
+	case st.Inlined:
+		return "_[i]"
+	case st.Object == profile.AnonymousObject:
+		return "_[j]"
 	}
-	slices.Reverse(to[first:])
-	return to
+	return ""
 }
 
 // text is the lines while they are collected. Profiles have many stacks of few

@@ -114,7 +114,7 @@ func texts(p *pb.Profile) []string {
 		all = append(all, m.File, m.BuildID)
 	}
 	for _, f := range p.Function {
-		all = append(all, f.Name, f.SystemName)
+		all = append(all, f.Name, f.SystemName, f.Filename)
 	}
 	for _, s := range p.Sample {
 		all = append(all, s.Label["comm"]...)
@@ -129,7 +129,8 @@ func TestMappings(t *testing.T) {
 	}
 	for _, m := range got.Mapping {
 		named := m.File != "/opt/acme/lib/libacme.so"
-		if m.HasFunctions != named || m.HasFilenames || m.HasLineNumbers {
+		lines := m.File == "/usr/bin/redis-server"
+		if m.HasFunctions != named || m.HasFilenames != lines || m.HasLineNumbers != lines {
 			t.Errorf("%s: HasFunctions %v, HasFilenames %v, HasLineNumbers %v", m.File, m.HasFunctions, m.HasFilenames, m.HasLineNumbers)
 		}
 		if inlined := m.File == "/usr/bin/redis-server"; m.HasInlineFrames != inlined {

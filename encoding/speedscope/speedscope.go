@@ -27,7 +27,7 @@ const MetadataKey = "serviceradar-profiler"
 
 // Write writes p as a speedscope file.
 func Write(w io.Writer, p *profile.Profile) error {
-	e := &encoder{p: p, out: bufio.NewWriter(w), frames: map[profile.Step]int{}}
+	e := &encoder{p: p, out: bufio.NewWriter(w), frames: map[frame]int{}}
 	e.collect()
 	e.file()
 	if e.err != nil {
@@ -43,11 +43,24 @@ type encoder struct {
 	out *bufio.Writer
 	err error // of making JSON; out keeps its own
 
-	frames    map[profile.Step]int // index in shared.frames
-	shared    []profile.Step
+	frames    map[frame]int // index in shared.frames
+	shared    []frame
 	processes []process // by PID
 	path      []profile.Step
 	scratch   []byte
+}
+
+// frame is what speedscope knows of a function. Its file is the source file, or
+// the object the function is in where that is not known: speedscope shows it
+// beside the name and colors by it. There are no lines: with them, each line of
+// a function would be a function to it.
+type frame struct {
+	name, file string
+	kind       profile.FrameKind
+}
+
+func frameOf(st *profile.Step) frame {
+	return frame{cmp.Or(st.Name, "[unknown]"), cmp.Or(st.File, st.Object), st.Kind}
 }
 
 type process struct {
@@ -70,10 +83,11 @@ func (e *encoder) collect() {
 		e.processes[at].samples = append(e.processes[at].samples, s)
 		e.processes[at].total += s.Count
 		e.path = e.p.AppendPath(e.path[:0], s)
-		for _, st := range e.path {
-			if _, ok := e.frames[st]; !ok {
-				e.frames[st] = len(e.shared)
-				e.shared = append(e.shared, st)
+		for i := range e.path {
+			f := frameOf(&e.path[i])
+			if _, ok := e.frames[f]; !ok {
+				e.frames[f] = len(e.shared)
+				e.shared = append(e.shared, f)
 			}
 		}
 	}
@@ -103,9 +117,9 @@ func (e *encoder) file() {
 	e.text(`,"` + MetadataKey + `":`)
 	e.value(m)
 	e.text(",\n" + `"shared":{"frames":[`)
-	for i, st := range e.shared {
+	for i := range e.shared {
 		e.separate(i)
-		e.frame(st)
+		e.frame(&e.shared[i])
 	}
 	e.text("]},\n" + `"profiles":[`)
 	for i := range e.processes {
@@ -131,18 +145,12 @@ func (e *encoder) title() string {
 	return title
 }
 
-// frame writes a frame. Its file is the object the function is in, for want of
-// the source's: speedscope shows it beside the name and colors by it.
-func (e *encoder) frame(st profile.Step) {
-	name := st.Name
-	if name == "" {
-		name = "[unknown]"
-	}
+func (e *encoder) frame(f *frame) {
 	e.text(`{"name":`)
-	e.value(name)
-	if st.Object != "" {
+	e.value(f.name)
+	if f.file != "" {
 		e.text(`,"file":`)
-		e.value(st.Object)
+		e.value(f.file)
 	}
 	e.text("}")
 }
@@ -185,11 +193,11 @@ func (e *encoder) command(pr *process) string {
 func (e *encoder) stack(s *profile.Sample) {
 	e.path = e.p.AppendPath(e.path[:0], s)
 	b := append(e.scratch[:0], '[')
-	for i, st := range e.path {
+	for i := range e.path {
 		if i > 0 {
 			b = append(b, ',')
 		}
-		b = strconv.AppendInt(b, int64(e.frames[st]), 10)
+		b = strconv.AppendInt(b, int64(e.frames[frameOf(&e.path[i])]), 10)
 	}
 	e.scratch = append(b, ']')
 	e.out.Write(e.scratch)

@@ -7,6 +7,7 @@
 
 const rowHeight = 19;
 const thinnest = 0.3; // px
+const inlinedLower = 3; // px that the boxes of inlined frames are lower
 const labelFont = "12px ui-monospace, SFMono-Regular, Menlo, Consolas, 'DejaVu Sans Mono', monospace";
 
 class Graph {
@@ -125,7 +126,8 @@ class Graph {
     this.drawn++;
     context.globalAlpha = faded ? ink.dim : below && !match ? ink.below : 1;
     context.fillStyle = match ? ink.match : this.colors[f];
-    context.fillRect(left, y, w > 2 ? w - 0.7 : w, rowHeight - 1);
+    const lower = tree.inlined(i) ? inlinedLower : 0;
+    context.fillRect(left, y + lower, w > 2 ? w - 0.7 : w, rowHeight - 1 - lower);
     const columns = Math.floor((w - 8) / this.letter);
     if (columns < 2) return;
     const name = tree.functionName(f);

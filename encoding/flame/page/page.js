@@ -151,8 +151,8 @@ function start() {
   }
 
   const sentence = (i) => {
-    const object = tree.functionObject(tree.fn[i]);
-    return `${tree.name(i)} (${grouped(tree.total[i])} samples, ${percent(tree.total[i], tree.total[0])})${object && " · " + object}`;
+    const numbers = `${tree.name(i)} (${grouped(tree.total[i])} samples, ${percent(tree.total[i], tree.total[0])})`;
+    return [numbers, tree.functionObject(tree.fn[i]), tree.place(i)].filter(Boolean).join(" · ");
   };
 
   function hover(i, e) {
@@ -174,7 +174,7 @@ function start() {
   function describe(tip, i) {
     const f = tree.fn[i];
     tip.querySelector(".name").textContent = tree.name(i);
-    tip.querySelector(".object").textContent = [tree.functionObject(f), tree.kind(f)].filter(Boolean).join(" · ");
+    tip.querySelector(".object").textContent = [tree.functionObject(f), tree.kind(f), tree.place(i)].filter(Boolean).join(" · ");
     tip.querySelector("tbody").replaceChildren(...numbers(i).map(([what, n, of, whole]) => {
       const row = document.createElement("tr");
       for (const text of [what, what && grouped(n) + " samples", percent(n, of), whole]) row.appendChild(document.createElement("td")).textContent = text;

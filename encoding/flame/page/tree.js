@@ -45,6 +45,8 @@ class Tree {
   name(i) { return this.functionName(this.fn[i]); }
   functionName(f) { return this.data.strings[this.data.functions.name[f]]; }
   functionObject(f) { return this.data.strings[this.data.functions.object[f]]; }
+  place(i) { return this.data.nodes.place ? this.data.strings[this.data.nodes.place[i]] : ""; }
+  inlined(i) { return this.data.nodes.inlined !== undefined && this.data.nodes.inlined[i] === 1; }
   family(f) { return this.data.functions.family[f]; }
   kind(f) { return ["user", "kernel", "thread"][this.data.functions.kind[f]]; }
 
