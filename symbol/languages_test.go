@@ -69,7 +69,8 @@ func TestCxxProgram(t *testing.T) {
 	dir := write(t, map[string]string{"a.cc": cxxProgram})
 	command(t, dir, "g++", "-O1", "-o", "a.out", "a.cc")
 	got := names(t, dir+"/a.out")
-	for _, want := range []string{"main", "geometry::Square<int>::area", "geometry::Square<int>::~Square", "twice<int>", "overloaded"} {
+	for _, want := range []string{"main", "geometry::Square<int>::area() const", "geometry::Square<int>::~Square()", "overloaded(int)",
+		"int twice<int>(int, std::vector<int, std::allocator<int> > const&)"} {
 		if !slices.Contains(got, want) {
 			t.Errorf("no %s in %q", want, got)
 		}

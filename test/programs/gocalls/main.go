@@ -9,7 +9,7 @@
 // build: -trimpath
 // stack: runtime.goexit;main.main.gowrap1;main.worker|main.run;main.first;main.second;main.third;main.spin
 // stack: runtime.goexit;main.main.gowrap1;main.worker|main.run;main.closure;main.call;main.closure.func1;main.spin
-// stack: runtime.goexit;main.main.gowrap1;main.worker|main.run;main.closure;main.spin
+// stack: runtime.goexit;main.main.gowrap1;main.worker|main.run;main.closure;main.closure.func1;main.spin
 // stack: runtime.goexit;main.main.gowrap1;main.worker|main.run;main.methods;main.(*square).area;main.spin
 // stack: runtime.goexit;main.main.gowrap1;main.worker|main.run;main.sorts;slices.*{1,8};main.sorts.func1;main.spin
 // stack: runtime.goexit;main.main.gowrap1;main.worker|main.run;main.deep{400};main.spin
