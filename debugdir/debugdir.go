@@ -17,12 +17,10 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/carverauto/serviceradar-profiler/debugfile"
 	"github.com/carverauto/serviceradar-profiler/object"
 	"github.com/carverauto/serviceradar-profiler/profile"
 )
-
-// SystemDir is where distributions install debug files.
-const SystemDir = "/usr/lib/debug"
 
 // What is looked at of a directory at most: somebody may name his home.
 const (
@@ -35,10 +33,11 @@ const (
 // build IDs name (.build-id/xx/yyyy.debug) are found without a search; a
 // directory is searched when one is not there, once.
 type Index struct {
-	dirs     []string                        // searched, too
-	places   []string                        // only those places in them
+	finder   *debugfile.Finder // of what this host has installed, or servers have
+	dirs     []string
 	paths    map[profile.BuildID][]string    // found by the search; nil before
 	found    map[profile.BuildID]*Candidates // answers of Find
+	missing  map[profile.BuildID]error       // why neither this host nor a server has one
 	open     []*object.File
 	cut      bool // a directory has more than is looked at
 	unusable int  // files that could not be read
@@ -48,12 +47,15 @@ type Index struct {
 type Candidates struct {
 	Named  *object.File // the one with most names
 	Mapped *object.File // one that has code, which tells what lies where; nil if there are debug files only
+
+	path string // of Named; "" if it is from elsewhere than the directories
 }
 
-// Open prepares to look into directories, and below SystemDir if that is there.
-func Open(dirs []string) (*Index, error) {
-	x := &Index{found: map[profile.BuildID]*Candidates{}}
-	for _, dir := range dirs {
+// Open prepares to look into the directories of the options, and to ask the
+// servers.
+func Open(o debugfile.Options) (*Index, error) {
+	x := &Index{found: map[profile.BuildID]*Candidates{}, missing: map[profile.BuildID]error{}}
+	for _, dir := range o.Dirs {
 		info, err := os.Stat(dir)
 		if err == nil && !info.IsDir() {
 			err = &fs.PathError{Op: "open", Path: dir, Err: unix.ENOTDIR}
@@ -63,12 +65,14 @@ func Open(dirs []string) (*Index, error) {
 		}
 		x.dirs = append(x.dirs, filepath.Clean(dir))
 	}
-	x.places = append(x.dirs[:len(x.dirs):len(x.dirs)], SystemDir)
-	return x, nil
+	var err error
+	x.finder, err = debugfile.NewFinder(debugfile.Options{Servers: o.Servers}) // our directories have more than it looks at
+	return x, err
 }
 
 // Close closes all files that were found.
 func (x *Index) Close() {
+	x.finder.Close()
 	for _, f := range x.open {
 		f.Close()
 	}
@@ -98,6 +102,14 @@ func (x *Index) look(id profile.BuildID) *Candidates {
 			x.add(&c, id, p)
 		}
 	}
+	if c.Named == nil || rank(c.Named) == 0 {
+		if f, err := x.finder.ByID(id); err == nil {
+			x.open = append(x.open, f)
+			c.Named, c.path = f, ""
+		} else {
+			x.missing[id] = err
+		}
+	}
 	if c.Named == nil {
 		return nil
 	}
@@ -111,7 +123,7 @@ func (x *Index) placesOf(id profile.BuildID) []string {
 		return nil
 	}
 	var ps []string
-	for _, dir := range x.places {
+	for _, dir := range x.dirs {
 		at := filepath.Join(string(id[:2]), string(id[2:]))
 		ps = append(ps, filepath.Join(dir, ".build-id", at+".debug"), filepath.Join(dir, ".build-id", at), filepath.Join(dir, at+".debug"))
 	}
@@ -139,7 +151,7 @@ func (x *Index) add(c *Candidates, id profile.BuildID, p string) {
 	}
 	used := false
 	if c.Named == nil || rank(f) > rank(c.Named) {
-		c.Named, used = f, true
+		c.Named, c.path, used = f, p, true
 	}
 	if c.Mapped == nil && hasCode(f) {
 		c.Mapped, used = f, true
@@ -229,7 +241,7 @@ func openObject(p string) (*object.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	return object.Open(f)
+	return object.OpenDebug(f)
 }
 
 // Incomplete says what was not looked at; "" if nothing.

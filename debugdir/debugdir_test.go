@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/carverauto/serviceradar-profiler/debugfile"
 	"github.com/carverauto/serviceradar-profiler/encoding/pprof"
 	"github.com/carverauto/serviceradar-profiler/object"
 	"github.com/carverauto/serviceradar-profiler/profile"
@@ -46,7 +47,7 @@ func idOf(t *testing.T, file string) profile.BuildID {
 
 func opened(t *testing.T, dirs ...string) *Index {
 	t.Helper()
-	x, err := Open(dirs)
+	x, err := Open(debugfile.Options{Dirs: dirs})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -145,7 +146,7 @@ func TestFindStrange(t *testing.T) {
 		t.Errorf("found a file of another build: %+v", c)
 	}
 	for _, wrong := range []string{filepath.Join(dir, "missing"), filepath.Join(dir, "fifo")} {
-		if _, err := Open([]string{wrong}); !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENOTDIR) {
+		if _, err := Open(debugfile.Options{Dirs: []string{wrong}}); !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENOTDIR) {
 			t.Errorf("%s: error %v", wrong, err)
 		}
 	}
@@ -277,7 +278,12 @@ func FuzzSymbolize(f *testing.F) {
 		f.Fatal(err)
 	}
 	defer o.Close()
-	x := &Index{found: map[profile.BuildID]*Candidates{"aa": {Named: o, Mapped: o}, "bb": {Named: o}}}
+	x, err := Open(debugfile.Options{})
+	if err != nil {
+		f.Fatal(err)
+	}
+	defer x.Close()
+	x.found = map[profile.BuildID]*Candidates{"aa": {Named: o, Mapped: o}, "bb": {Named: o}, o.BuildID(): {Named: o}}
 	b := profile.NewBuilder()
 	for _, id := range []profile.BuildID{"aa", "bb"} {
 		m := b.Mapping(profile.Mapping{Start: 0x400000, Limit: 0x800000, Path: "/x", BuildID: id})

@@ -3,9 +3,13 @@
 package debugdir
 
 import (
+	"encoding/hex"
 	"fmt"
 	"io"
+	"io/fs"
+	"path/filepath"
 
+	"github.com/carverauto/serviceradar-profiler/dwarf"
 	"github.com/carverauto/serviceradar-profiler/object"
 	"github.com/carverauto/serviceradar-profiler/profile"
 	"github.com/carverauto/serviceradar-profiler/symbol"
@@ -80,6 +84,7 @@ func (x *Index) resolve(p *profile.Profile, ids []profile.AddressID) []symbol.Pr
 	}
 	r := symbol.Resolver{
 		Open:     func(id profile.MappingID) (*object.File, error) { return x.file(p.Mapping(id)) },
+		Debug:    x.debug,
 		Kallsyms: func() (io.ReadCloser, error) { return nil, errKernel },
 	}
 	return r.Resolve(p, ids)
@@ -91,9 +96,59 @@ func (x *Index) file(m *profile.Mapping) (*object.File, error) {
 	}
 	c := x.Find(m.BuildID)
 	if c == nil {
-		return nil, errNoFile
+		return nil, fmt.Errorf("%w: %v", errNoFile, x.missing[m.BuildID])
+	}
+	if c.Mapped != nil {
+		return c.Mapped, nil
 	}
 	return c.Named, nil
+}
+
+// debug is what the resolver asks for when it has an object, or a debug file
+// for want of one.
+func (x *Index) debug(f *object.File) (symbol.Debug, error) {
+	c := x.Find(f.BuildID())
+	if c == nil { // of an object that is not ours; there is none
+		return symbol.Debug{}, errNoFile
+	}
+	d := symbol.Debug{Calls: symbol.DebugInfo(c.Named, x.options(c))}
+	if c.Named != f {
+		d.File = c.Named
+	}
+	return d, nil
+}
+
+// options finds what debug information goes on in. Paths that stand in it are
+// those of another machine, so only names count: of files beside it.
+func (x *Index) options(c *Candidates) dwarf.Options {
+	beside := func(name string) (*object.File, error) {
+		if c.path == "" {
+			return nil, fs.ErrNotExist
+		}
+		return openObject(filepath.Join(filepath.Dir(c.path), name))
+	}
+	return dwarf.Options{
+		Alternate: func(_ string, buildID []byte) (*object.File, error) {
+			return x.alternate(profile.BuildID(hex.EncodeToString(buildID)))
+		},
+		Split:   func(path string) (*object.File, error) { return beside(filepath.Base(path)) },
+		Package: func() (*object.File, error) { return beside(filepath.Base(c.path) + ".dwp") },
+	}
+}
+
+// alternate opens what dwz made of several debug files, for the caller to close.
+func (x *Index) alternate(id profile.BuildID) (*object.File, error) {
+	for _, p := range append(x.placesOf(id), x.search()[id]...) {
+		f, err := openObject(p)
+		if err != nil {
+			continue
+		}
+		if f.BuildID() == id {
+			return f, nil
+		}
+		f.Close()
+	}
+	return x.finder.ByID(id)
 }
 
 // place finds where an address lies in its object, unless the profile knows.

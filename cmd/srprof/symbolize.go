@@ -20,9 +20,9 @@ import (
 
 // symbolizing is what srprof symbolize was asked to do.
 type symbolizing struct {
-	file string
-	dirs []string
-	all  bool
+	file  string
+	debug debugFlags
+	all   bool
 	destination
 }
 
@@ -38,7 +38,8 @@ process, its host and its files are not needed. What has a name keeps it.
 
 Files are looked for in each --debug-dir: at .build-id/xx/yyyy.debug, as debug
 packages install them, then among all files there; and where this host has
-debug packages installed. Formats are chosen as by srprof record; FILE may be -
+debug packages installed. None is downloaded, unless --debuginfod names a
+server. Formats are chosen as by srprof record; FILE may be -
 for standard input.
 
 Exit codes: 0 ok, 1 failure (also if nothing could be named; then nothing is
@@ -51,14 +52,18 @@ written), 2 usage.`,
 			return symbolize(s, &y)
 		},
 	}
-	c.Flags().StringArrayVar(&y.dirs, "debug-dir", nil, "directory with debug files or unstripped objects; may be given several times")
+	y.debug.addFlags(c)
+	c.Flags().Lookup("debug-dir").Usage = "directory with debug files or unstripped objects, laid out as you like; may be given several times"
 	c.Flags().BoolVar(&y.all, "all", false, "name anew what has a name, too, where the files have one")
 	y.addFlags(c)
 	return c
 }
 
 func symbolize(s streams, y *symbolizing) error {
-	index, err := debugdir.Open(y.dirs)
+	if err := y.debug.check(); err != nil {
+		return err
+	}
+	index, err := debugdir.Open(y.debug.options)
 	if err != nil {
 		return noDebugDir(err)
 	}
