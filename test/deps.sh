@@ -9,7 +9,7 @@ packages=(
 	gcc g++ libc6-dev make git binutils util-linux bsdutils procps
 	clang-14 llvm-14                       # the BPF objects
 	lld-14                                 # programs laid out as another linker does
-	dwz libc6-dbg                          # debug information as distributions pack it
+	dwz libc6-dbg libbinutils-dbg          # debug information as distributions pack it
 	libc6-arm64-cross libstdc++6-arm64-cross # unwind tables of another architecture
 	musl-tools                             # programs of the zoo with another C library
 	qemu-system-x86 qemu-system-arm        # other kernels
