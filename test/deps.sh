@@ -16,6 +16,7 @@ packages=(
 	gcc-aarch64-linux-gnu libc6-dev-arm64-cross
 	linux-perf bpftrace bpftool            # what we are compared with
 	redis-server redis-tools openssl       # real programs to profile
+	libc6-dbg dwz xz-utils debuginfod      # names that were stripped
 	chromium nodejs npm                    # drawings in a real browser
 	openjdk-17-jdk-headless python3        # runtimes, besides nodejs
 )

@@ -32,10 +32,10 @@ const serversVariable = "DEBUGINFOD_URLS" // debuginfod-find(1)
 
 func (d *debugFlags) addFlags(c *cobra.Command) {
 	f := c.Flags()
-	f.StringArrayVar(&d.options.Dirs, "debug-dir", nil, "directory with debug files, laid out like "+debugfile.SystemDir+", which is looked into anyway; may be given several times")
-	f.StringArrayVar(&d.servers, "debuginfod", nil, "server to ask for debug files, by URL, or "+fromEnvironment+" for those in $"+serversVariable+"; it learns the build IDs of what is profiled; may be given several times")
-	f.DurationVar(&d.options.Servers.Time, "debuginfod-time", debugfile.DefaultTime, "how long to wait for such servers, for all files together")
-	f.Int64Var(&d.megabyte, "debuginfod-size", debugfile.DefaultMaxFile>>20, "largest file to take from such servers, in MB")
+	f.StringArrayVar(&d.options.Dirs, "debug-dir", nil, "`DIR` with debug files, laid out like "+debugfile.SystemDir+", which is looked into anyway; may be given several times")
+	f.StringArrayVar(&d.servers, "debuginfod", nil, "`URL` of a debuginfod server to ask for debug files, or "+fromEnvironment+" for those in $"+serversVariable+"; it learns the build IDs of what is profiled; may be given several times")
+	f.DurationVar(&d.options.Servers.Time, "debuginfod-time", debugfile.DefaultTime, "how long to wait for servers, for all files together")
+	f.Int64Var(&d.megabyte, "debuginfod-size", debugfile.DefaultMaxFile>>20, "largest file to take from a server, in `MB`")
 }
 
 // check completes the options.
