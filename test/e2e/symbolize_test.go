@@ -305,3 +305,102 @@ func libcDebug(t *testing.T) string {
 	}
 	return dir
 }
+
+// All that a recording has names for is named the same afterwards, to the last
+// line of its folded text: functions, inlined calls, files and lines.
+func TestSymbolizeAgain(t *testing.T) {
+	need(t, "unshare", "util-linux")
+	for _, test := range []struct {
+		program string
+		flags   []string
+	}{{"split.c", []string{"-g"}}, {"split.cpp", []string{"-g"}}, {"goroutines", nil}} {
+		t.Run(test.program, func(t *testing.T) {
+			dir, out := t.TempDir(), t.TempDir()
+			p, err := programs.Read(test.program)
+			if err != nil {
+				t.Fatal(err)
+			}
+			need(t, p.Compiler(), p.Compiler())
+			program, err := p.Build(dir, test.flags...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			target := launchBare(t, program)
+			file, text := filepath.Join(out, "x.pb.gz"), filepath.Join(out, "x.folded")
+			output(t, bare(srprof, "record", "--pid", fmt.Sprint(target.PID), "--frequency", often, "--duration", "2s", "--output", file, "--output", text))
+			target.Stop()
+			want := pprofOf(t, file)
+			for i, m := range unname(t, file, out) {
+				if strings.HasPrefix(m, "/") {
+					output(t, exec.Command("cp", m, filepath.Join(dir, fmt.Sprint(i))))
+				}
+			}
+			again, named := filepath.Join(out, "again.folded"), filepath.Join(out, "again.pb.gz")
+			output(t, bare(srprof, "symbolize", filepath.Join(out, "nameless.pb.gz"), "--debug-dir", dir, "--output", again, "--output", named))
+			got := pprofOf(t, named)
+			if d := cmp.Diff(linesOf(want), linesOf(got)); d != "" {
+				t.Errorf("-recorded +named afterwards:\n%s", d)
+			}
+			if a, b := contentOf(t, text), contentOf(t, again); a != b {
+				t.Errorf("-recorded +named afterwards:\n%s", cmp.Diff(a, b))
+			}
+		})
+	}
+}
+
+// unname writes nameless.pb.gz, in which no file's code has a name, and returns
+// the files.
+func unname(t *testing.T, file, out string) []string {
+	t.Helper()
+	p := pprofOf(t, file)
+	var files []string
+	for _, m := range p.Mapping {
+		files = append(files, m.File)
+	}
+	for _, l := range p.Location {
+		if l.Mapping != nil && strings.HasPrefix(l.Mapping.File, "/") {
+			name := "[" + filepath.Base(l.Mapping.File) + "]"
+			f := &pb.Function{ID: uint64(len(p.Function) + 1), Name: name, SystemName: name}
+			p.Function = append(p.Function, f)
+			l.Line = []pb.Line{{Function: f}}
+		}
+	}
+	w, err := os.Create(filepath.Join(out, "nameless.pb.gz"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	if err := p.Write(w); err != nil {
+		t.Fatal(err)
+	}
+	return files
+}
+
+// linesOf are the calls at each location of a profile's files.
+func linesOf(p *pb.Profile) []string {
+	var all []string
+	for _, l := range p.Location {
+		if l.Mapping == nil || !strings.HasPrefix(l.Mapping.File, "/") {
+			continue
+		}
+		s := fmt.Sprintf("%#x", l.Address)
+		for _, line := range l.Line {
+			name := line.Function.SystemName
+			if strings.HasPrefix(line.Function.Name, "[") { // its system name is its object address
+				name = line.Function.Name
+			}
+			s += fmt.Sprintf(" %s %s:%d", name, line.Function.Filename, line.Line)
+		}
+		all = append(all, s)
+	}
+	return all
+}
+
+func contentOf(t *testing.T, file string) string {
+	t.Helper()
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
