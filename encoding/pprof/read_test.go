@@ -6,11 +6,14 @@ import (
 	"bytes"
 	"compress/gzip"
 	"errors"
+	runtimepprof "runtime/pprof"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	pb "github.com/google/pprof/profile"
+	"golang.org/x/sys/unix"
 
 	"github.com/carverauto/serviceradar-profiler/encoding/encodingtest"
 	"github.com/carverauto/serviceradar-profiler/profile"
@@ -144,6 +147,35 @@ func TestReadOthers(t *testing.T) {
 	if p = read(t, packed(t, in)); p.Samples[0].Count != 3e7 {
 		t.Errorf("count of perf_to_profile is %d", p.Samples[0].Count)
 	}
+}
+
+// Go's own profiler is the other tool that all Go programs have.
+func TestReadGo(t *testing.T) {
+	var data bytes.Buffer
+	if err := runtimepprof.StartCPUProfile(&data); err != nil {
+		t.Skip("somebody profiles this test: ", err)
+	}
+	for x, end := 0, cpuTime(t)+300*time.Millisecond; cpuTime(t) < end; x++ {
+	}
+	runtimepprof.StopCPUProfile()
+	want := parsed(t, data.Bytes())
+	got := read(t, data.Bytes())
+	if n := int64(encodingtest.Samples(got)); n != total(want, 0) || n == 0 || got.Meta.FrequencyHz != 100 {
+		t.Errorf("%d samples at %d Hz, want %d", n, got.Meta.FrequencyHz, total(want, 0))
+	}
+	if again := parsed(t, written(t, got)); total(again, 0) != total(want, 0) || len(again.Function) == 0 {
+		t.Errorf("written again it has %d samples, %d functions", total(again, 0), len(again.Function))
+	}
+}
+
+// cpuTime that this process has used.
+func cpuTime(t *testing.T) time.Duration {
+	t.Helper()
+	var u unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano())
 }
 
 func packed(t testing.TB, p *pb.Profile) []byte {
