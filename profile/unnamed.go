@@ -2,6 +2,8 @@
 
 package profile
 
+import "fmt"
+
 // Unnamed is the code of one object that has no name, for one reason.
 type Unnamed struct {
 	Object    string  `json:"object"` // short name, as Mapping.Object gives it; "[unknown]" outside all mappings
@@ -13,6 +15,15 @@ type Unnamed struct {
 	Reason    Reason  `json:"reason"`
 	Why       string  `json:"why"`              // the reason in a sentence, with what is known of the case
 	Remedy    string  `json:"remedy,omitempty"` // what to do; "" if nothing helps
+}
+
+// String is one sentence for people.
+func (u *Unnamed) String() string {
+	s := fmt.Sprintf("%s: %d samples have frames without a name: %s", u.Object, u.Samples, u.Why)
+	if u.Remedy != "" {
+		s += "; " + u.Remedy
+	}
+	return s
 }
 
 // Reason says why code has no name. The words are stable, for programs.

@@ -94,6 +94,9 @@ func WriteHTML(w io.Writer, p *profile.Profile) error {
 		Functions: tableRows(p.Functions(), root.Total),
 		Empty:     root.Total == 0,
 	}
+	for i := range p.Meta.Unnamed {
+		v.Warnings = append(v.Warnings, printable(p.Meta.Unnamed[i].String(), titleLimit))
+	}
 	for _, s := range p.Meta.Warnings {
 		v.Warnings = append(v.Warnings, printable(s, titleLimit))
 	}
