@@ -247,6 +247,9 @@ func TestNode(t *testing.T) {
 		r := sample(t, p.PID)
 		want(t, "code without a name", r.in("[anonymous]"), 0.9)
 		r.warned(t, true, "[anonymous]", "Node.js", "--perf-basic-prof", "--interpreted-frames-native-stack")
+		if !containsAll(r.stderr, "[anonymous]", "Node.js", "--perf-basic-prof") {
+			t.Errorf("srprof does not say what to do: %s", r.stderr)
+		}
 	})
 }
 
