@@ -24,12 +24,13 @@ var (
 )
 
 // What Read accepts at most. A profile may come from anywhere: two bytes can
-// stand for a message of 100, and gzip makes a gigabyte of a megabyte. Ours have
-// 1 to 10 MB; these limits hold 600,000 stacks of 50 frames, and keep a hostile
+// stand for a message of 150, and gzip makes a gigabyte of a megabyte. Ours have
+// 1 to 10 MB; these limits hold 500,000 stacks of 50 frames, and keep a hostile
 // file from costing more than about a gigabyte and a half.
 const (
 	maxInput    = 64 << 20 // bytes, both before and after decompression
-	maxMessages = 2 << 20  // samples, locations, functions, mappings and strings
+	maxMessages = 1 << 20  // samples, locations, functions, mappings and strings
+	maxFields   = 6 << 20  // of samples and locations
 )
 
 // Read reads a profile that Write wrote, or another tool's as far as it can be
@@ -88,18 +89,42 @@ func uncompressed(data []byte) ([]byte, error) {
 
 // checkMessages counts what the profile is made of, before anything is made of
 // it. A profile is one protobuf message (protobuf.dev, "Encoding"): fields, each
-// a tag (number and wire type) and a value.
+// a tag (number and wire type) and a value, which may be a message again.
 func checkMessages(data []byte) error {
-	for n := 0; len(data) > 0; n++ {
-		if n >= maxMessages {
+	messages, fields := 0, 0
+	return eachField(data, func(number uint64, content []byte) error {
+		if messages++; messages > maxMessages {
 			return fmt.Errorf("more than %d messages: %w", maxMessages, ErrTooLarge)
 		}
+		if number != fieldSample && number != fieldLocation {
+			return nil // it has no parts, or few
+		}
+		return eachField(content, func(uint64, []byte) error {
+			if fields++; fields > maxFields {
+				return fmt.Errorf("more than %d fields: %w", maxFields, ErrTooLarge)
+			}
+			return nil
+		})
+	})
+}
+
+// Fields of the profile that are messages of any size, by number in profile.proto.
+const (
+	fieldSample   = 2
+	fieldLocation = 4
+)
+
+// eachField calls each with a message's fields; without content but for those
+// that say their length.
+func eachField(data []byte, each func(number uint64, content []byte) error) error {
+	for len(data) > 0 {
 		tag, size := binary.Uvarint(data)
 		if size <= 0 {
 			return ErrFormat
 		}
 		data = data[size:]
 		skip := 0
+		var content []byte
 		switch tag & 7 {
 		case 0: // varint
 			if _, skip = binary.Uvarint(data); skip <= 0 {
@@ -113,6 +138,7 @@ func checkMessages(data []byte) error {
 				return ErrFormat
 			}
 			skip = size + int(length)
+			content = data[size:skip]
 		case 5: // 32 bits
 			skip = 4
 		default:
@@ -120,6 +146,9 @@ func checkMessages(data []byte) error {
 		}
 		if skip > len(data) {
 			return ErrFormat
+		}
+		if err := each(tag>>3, content); err != nil {
+			return err
 		}
 		data = data[skip:]
 	}

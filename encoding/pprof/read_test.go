@@ -202,6 +202,7 @@ func TestReadRefuses(t *testing.T) {
 		{"gzip of something else", zipped(t, []byte("hello, world")), ErrFormat},
 		{"bomb", zipped(t, make([]byte, maxInput+1)), ErrTooLarge},
 		{"messages", zipped(t, bytes.Repeat([]byte{0x12, 0}, maxMessages+1)), ErrTooLarge},
+		{"lines", zipped(t, append([]byte{0x22, 0x80, 0x80, 0x80, 0x08}, bytes.Repeat([]byte{0x22, 0}, 8<<20)...)), ErrTooLarge},
 		{"heap", packed(t, heap), ErrValues},
 		{"difference", packed(t, difference), ErrValues},
 	} {
