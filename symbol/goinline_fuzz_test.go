@@ -173,3 +173,31 @@ func BenchmarkGoCalls(b *testing.B) {
 	}
 	b.ReportMetric(float64(calls), "calls/op")
 }
+
+// Debug information knows more than the tables of Go before 1.16, which name
+// what it leaves.
+func TestOldGoWithDebugInformation(t *testing.T) {
+	debug, err := openCalls(assembleCalls(object.MagicGo120))
+	if err != nil {
+		t.Fatal(err)
+	}
+	debug.Count, debug.Text = 1, tinyText-0x20 // it ends at +0x20
+	old := assemble(object.MagicGo12, tinyText, []string{"main.old"}, []uint32{0, 0x40})
+	image := tinyELF(elf.SHT_PROGBITS, ".gopclntab", append(old, make([]byte, 80)...))
+	o, err := object.New(bytes.NewReader(image), int64(len(image)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := profile.NewBuilder()
+	m := b.Mapping(profile.Mapping{Start: tinyText - tinyCode, Limit: 0x100000, Path: "/x"})
+	b.Address(tinyText+0x1f, m, false)
+	b.Address(tinyText+0x20, m, false)
+	r := &Resolver{
+		Open:  func(profile.MappingID) (*object.File, error) { return o, nil },
+		Debug: func(*object.File) (Debug, error) { return Debug{Calls: debug}, nil },
+	}
+	r.Resolve(b.Profile(), nil)
+	if got := namesOf(b.Profile()); !slices.Equal(got, []string{"main.g", "main.old"}) {
+		t.Errorf("got %q", got)
+	}
+}

@@ -5,6 +5,7 @@ package symbol
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/carverauto/serviceradar-profiler/object"
 )
@@ -84,7 +85,10 @@ func (r *Resolver) tablesOf(f *object.File) *tables {
 	t.unopened = []func(*tables){
 		func(t *tables) {
 			s, err := openPclntab(f)
-			if s != nil {
+			switch {
+			case s != nil && s.layout == nil: // names only: debug information knows more
+				t.unopened = slices.Insert(t.unopened, 1, func(t *tables) { t.opened = append(t.opened, table{calls: s}) })
+			case s != nil:
 				t.opened = append(t.opened, table{calls: s})
 			}
 			t.failed(err)
