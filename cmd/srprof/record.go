@@ -113,7 +113,7 @@ func (r *recording) summarize(w io.Writer, p *profile.Profile) {
 	if us := m.Unnamed; !r.explain && len(us) > 0 && us[0].Remedy != "" && 10*us[0].Samples >= m.Counts.Samples {
 		u := &us[0] // concerns the most; what else there is, --explain says
 		fmt.Fprintf(w, "srprof: %s has no names in %.0f%% of the samples: %s; %s\n",
-			u.Object, 100*float64(u.Samples)/float64(m.Counts.Samples), u.Why, u.Remedy)
+			printable(u.Object), 100*float64(u.Samples)/float64(m.Counts.Samples), printable(u.Why), printable(u.Remedy))
 	}
 	fmt.Fprintf(w, "srprof: wrote %s: %d samples in %v, %d lost, %d truncated, %d with unknown frames\n",
 		strings.Join(r.outputs, ", "), m.Counts.Samples, m.Duration().Round(time.Millisecond), m.Counts.Lost, m.Counts.Truncated, m.Counts.Unknown)
