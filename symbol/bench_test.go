@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/carverauto/serviceradar-profiler/debugfile"
+	"github.com/carverauto/serviceradar-profiler/dwarf"
 	"github.com/carverauto/serviceradar-profiler/object"
 	"github.com/carverauto/serviceradar-profiler/profile"
 )
@@ -18,6 +20,11 @@ import (
 // benchmark symbolizes 1,000 addresses all over an object's code, as a new
 // session does: nothing is remembered from one round to the next.
 func benchmark(b *testing.B, path string) {
+	benchmarkWith(b, path, 1000, func(*object.File) func(*object.File) (Debug, error) { return nil })
+}
+
+// benchmarkWith is benchmark with debug files, of so many addresses.
+func benchmarkWith(b *testing.B, path string, n int, debug func(*object.File) func(*object.File) (Debug, error)) {
 	f, err := os.Open(path)
 	if err != nil {
 		b.Skip(err)
@@ -27,14 +34,14 @@ func benchmark(b *testing.B, path string) {
 		b.Fatal(err)
 	}
 	defer o.Close()
-	p := mapped(b, o, thousand(o))
+	p := mapped(b, o, thousand(o)[:n])
 	b.ReportAllocs()
 	named := 0
 	for b.Loop() {
 		for i := range p.Addresses {
 			p.Addresses[i].Frames = nil
 		}
-		r := &Resolver{Open: func(profile.MappingID) (*object.File, error) { return o, nil }}
+		r := &Resolver{Open: func(profile.MappingID) (*object.File, error) { return o, nil }, Debug: debug(o)}
 		r.Resolve(p, nil)
 	}
 	for i := range p.Addresses {
@@ -57,6 +64,34 @@ func thousand(o *object.File) []profile.ObjAddr {
 }
 
 func BenchmarkLibc(b *testing.B) { benchmark(b, libc(b)) }
+
+// BenchmarkLibcDebug is the same with Debian's libc6-dbg, which is looked for
+// in each round: calls, lines and all functions.
+func BenchmarkLibcDebug(b *testing.B) {
+	path, err := filepath.EvalSymlinks(libc(b))
+	if err != nil {
+		b.Fatal(err)
+	}
+	finder, err := debugfile.NewFinder(debugfile.Options{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer finder.Close()
+	for _, n := range []int{30, 1000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			benchmarkWith(b, path, n, func(*object.File) func(*object.File) (Debug, error) {
+				return func(o *object.File) (Debug, error) {
+					found, err := finder.Find(debugfile.Object{File: o, Path: path})
+					if err != nil {
+						b.Skip(err)
+					}
+					b.Cleanup(func() { found.File.Close() })
+					return Debug{File: found.File, Calls: DebugInfo(found.File, dwarf.Options{})}, nil
+				}
+			})
+		})
+	}
+}
 
 // BenchmarkNode is an executable of some 100 MB of C++, if it is installed.
 func BenchmarkNode(b *testing.B) {
