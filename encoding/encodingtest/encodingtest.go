@@ -252,7 +252,7 @@ func Large(stacks, depth int) *profile.Profile {
 	m := b.Mapping(redis)
 	var addresses []profile.AddressID
 	for i := range 5000 {
-		name := fmt.Sprintf("acme::storage::engine::Table<std::string, %d>::lookup(std::string const&)", i)
+		name := fmt.Sprintf("acme::storage::engine::Table%d<std::string, int>::lookup(std::string const&)", i)
 		addresses = append(addresses, b.address(m, true, name))
 	}
 	stack := make([]profile.AddressID, depth)
