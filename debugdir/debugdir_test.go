@@ -6,6 +6,8 @@ import (
 	"bytes"
 	"errors"
 	"io/fs"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -305,4 +307,33 @@ func FuzzSymbolize(f *testing.F) {
 			t.Errorf("%d samples, want %d", p.Meta.Counts.Samples, samples)
 		}
 	})
+}
+
+// A debuginfod server has what no directory has.
+func TestFindOnServer(t *testing.T) {
+	dir := t.TempDir()
+	full, debug, _ := built(t, dir)
+	asked := 0
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked++
+		if r.URL.Path != "/buildid/"+string(idOf(t, full))+"/debuginfo" {
+			http.NotFound(w, r)
+			return
+		}
+		http.ServeFile(w, r, debug)
+	}))
+	defer server.Close()
+	p, id := mapped(t, full)
+	x, err := Open(debugfile.Options{Dirs: []string{t.TempDir()}, Servers: debugfile.ServerOptions{URLs: []string{server.URL}, Cache: debugfile.Cache{Dir: t.TempDir()}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer x.Close()
+	if n := x.Symbolize(p, false); n != 1 || p.Addresses[id].Frames[0].Name != "f" || asked != 1 {
+		t.Errorf("%d named, the server was asked %d times: %+v", n, asked, p.Addresses[id].Frames)
+	}
+	local := opened(t, dir)
+	if local.Find(idOf(t, full)); asked != 1 {
+		t.Error("a server was asked although none was named")
+	}
 }
