@@ -46,11 +46,13 @@ var groups = map[string][]string{
 	"(sleep)":   {"[libc.so.6]", "nanosleep", "__nanosleep", "clock_nanosleep", "__clock_nanosleep"},
 	"(raise)":   {"[libc.so.6]", "raise", "gsignal", "__pthread_kill*", "pthread_kill*", "getpid", "__getpid", "pthread_self"},
 	"(wait)":    {"[libc.so.6]", "sem_wait*", "sem_post*", "__new_sem_*", "__futex_*", "*pthread_*"},
-	// With libc6-dbg the functions of ld.so have names.
-	"(loader)": {"[ld-linux-*", "_dl_*", "do_lookup_x", "check_match", "strcmp"},
-	"(loading)": {"[ld-linux-*", "[libc.so.6]", "dlopen*", "dlclose*", "dlsym*", "_dl_*", "malloc", "calloc", "free", "__dl*", "_rtld*", "_setjmp",
-		"dl_*", "do_lookup_x", "check_match", "str*", "mem*", "*mmap*", "munmap", "__munmap", "mprotect", "open*", "__open*", "read", "__read*", "close*", "__close*", "*stat*"},
-	"(fork)":    {"[libc.so.6]", "[ld-linux-*", "_dl_*", "do_lookup_x", "check_match", "strcmp", "fork", "__fork", "__libc_fork", "_Fork", "__run_*fork_handlers", "wait", "__wait*", "wait4", "__libc_wait*", "_exit"},
+	// With libc6-dbg the functions of ld.so have names, and inlined ones show. A
+	// leading underscore is reserved for the implementation of C.
+	"(loader)": {"[ld-linux-*", "_*", "dl_*", "do_lookup_x", "check_match", "str*", "mem*", "elf_*", "rtld_*", "init_*", "handle_*",
+		"intel_*", "update_*", "get_*", "call_init", "mmap*", "munmap", "mprotect", "open*", "read", "close*", "brk"},
+	"(loading)": {"[ld-linux-*", "[libc.so.6]", "_*", "dl*", "malloc", "calloc", "free", "do_lookup_x", "check_match", "str*", "mem*", "elf_*", "rtld_*",
+		"call_init", "add_*", "lose", "mmap*", "munmap", "mprotect", "open*", "read", "close*", "fstat*", "sysmalloc"},
+	"(fork)":    {"[libc.so.6]", "[ld-linux-*", "_*", "do_lookup_x", "check_match", "strcmp", "fork", "arch_fork", "elf_*", "wait", "wait4"},
 	"(rust)":    {"std::*", "core::*", "alloc::*", "<*"},
 	"(runtime)": {"[libstdc++.so.6*", "__cxa_*", "__gxx_*", "_Unwind_*", "free", "std::*"},
 	"...":       {"*"},
