@@ -169,3 +169,21 @@ func TestHottestIsNamedAgain(t *testing.T) {
 	}
 	named(t, p)
 }
+
+// Local functions of Debian's libc, which is stripped, by libc6-dbg.
+func TestLibcDebug(t *testing.T) {
+	needs(t, "gcc")
+	target := launch(t, "ready", build(t, "sorts.c", "sorts"))
+	p := record(t, new(profiler.Recorder), spec(time.Second, target.PID))
+	got := share(p, "msort_with_tmp")
+	t.Logf("%.1f %% of the samples are in msort_with_tmp: %+v", 100*got, p.Meta.Unnamed)
+	if got > 0.8 {
+		return
+	}
+	for _, u := range p.Meta.Unnamed {
+		if u.Object == "libc.so.6" && strings.Contains(u.Why, debugfile.ErrNone.Error()) && os.Getenv("SRPROF_REQUIRE_ALL") == "" {
+			t.Skip("libc6-dbg is not installed")
+		}
+	}
+	t.Errorf("%.1f %% of the samples are in msort_with_tmp", 100*got)
+}
