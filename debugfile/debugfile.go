@@ -39,7 +39,12 @@ type Finder struct {
 	host   *process.RootDir
 	dirs   []string // on the host
 	server *server  // nil: nobody is asked
+	toSum  int64    // bytes that may still be read for checksums
 }
+
+// maxSummed bounds what is read for checksums of all files together: some
+// seconds. Without that, a hundred sparse files would hold up a session.
+const maxSummed = 2 << 30
 
 // NewFinder returns a finder for this host. The time for servers begins now.
 func NewFinder(o Options) (*Finder, error) {
@@ -47,7 +52,7 @@ func NewFinder(o Options) (*Finder, error) {
 	if err != nil {
 		return nil, fmt.Errorf("look for debug files: %w", err)
 	}
-	f := &Finder{host: host, dirs: append(o.Dirs[:len(o.Dirs):len(o.Dirs)], SystemDir)}
+	f := &Finder{host: host, dirs: append(o.Dirs[:len(o.Dirs):len(o.Dirs)], SystemDir), toSum: maxSummed}
 	if len(o.Servers.URLs) > 0 {
 		f.server = newServer(o.Servers)
 	}
@@ -83,7 +88,7 @@ var (
 // a server. Without any the error is ErrNone, and says what was found but does
 // not count.
 func (f *Finder) Find(o Object) (Object, error) {
-	s := search{want: o.File.BuildID()}
+	s := search{finder: f, want: o.File.BuildID()}
 	link, err := o.File.DebugLink()
 	if err != nil {
 		s.refused = append(s.refused, err)
@@ -146,6 +151,7 @@ func (f *Finder) Open(o Object, p string) (*object.File, error) {
 
 // search is one search. It ends when something was found.
 type search struct {
+	finder  *Finder // for its bounds
 	want    profile.BuildID
 	link    object.DebugLink
 	found   Object
@@ -233,6 +239,9 @@ func (s *search) linked(o *object.File) error {
 	}
 	if err := useful(o); err != nil {
 		return err
+	}
+	if s.finder.toSum -= o.Size(); s.finder.toSum < 0 {
+		return errors.New("too many bytes to check, with the files before")
 	}
 	sum, err := o.CRC()
 	if err != nil {

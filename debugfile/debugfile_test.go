@@ -194,6 +194,24 @@ func TestFindInRoot(t *testing.T) {
 	}
 }
 
+// A hundred files of a gigabyte each are not read to the end.
+func TestChecksumsAreBounded(t *testing.T) {
+	f := newFixture(t)
+	f.withoutID()
+	f.put("program.debug", "app/bin/program.debug")
+	finder := f.finder(Options{})
+	finder.toSum = int64(len(f.content("program.debug")))*2 + 1
+	for i, want := range []string{"", "", "too many bytes to check"} {
+		d, err := finder.Find(f.object())
+		if err == nil {
+			d.File.Close()
+		}
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("search %d: %v, want %q", i, err, want)
+		}
+	}
+}
+
 func TestFindOnHost(t *testing.T) {
 	f, host := newFixture(t), t.TempDir()
 	o := f.object()

@@ -119,6 +119,24 @@ func TestDebugFile(t *testing.T) {
 	}
 }
 
+// When debug information has taken too much time, symbols have to do.
+func TestDebugInfoTakesTooLong(t *testing.T) {
+	program, debug, addrs := stripped(t)
+	for _, file := range []*object.File{debug, nil} {
+		r := &Resolver{Open: func(profile.MappingID) (*object.File, error) { return program, nil }, reading: maxReading + 1,
+			Debug: func(*object.File) (Debug, error) {
+				return Debug{File: file, Calls: DebugInfo(debug, dwarf.Options{})}, nil
+			}}
+		got, problems := stacks(mapped(t, program, addrs), r)
+		if file != nil && (len(got) != 2 || got["local"] == 0 || got["plain"] == 0) {
+			t.Errorf("with symbols: %v", got)
+		}
+		if file == nil && (len(problems) != 1 || !errors.Is(problems[0].Err, errReading)) {
+			t.Errorf("without symbols: %v, %v", got, problems)
+		}
+	}
+}
+
 // Where all addresses have names, nobody looks for a debug file.
 func TestDebugFileUnneeded(t *testing.T) {
 	program, _, _ := stripped(t)

@@ -50,7 +50,8 @@ type Resolver struct {
 	// one made for the purpose up to 0.1 s, so many of them would hold up the
 	// session: after maxDemangling, names stay as they are in the table.
 	demangling time.Duration
-	unpacked   int64 // bytes of mini debug information so far
+	unpacked   int64         // bytes of mini debug information so far
+	reading    time.Duration // spent on debug information so far
 }
 
 const maxDemangling = 2 * time.Second

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/carverauto/serviceradar-profiler/object"
 )
@@ -175,10 +176,25 @@ func (r *Resolver) addMini(t *tables, f *object.File) {
 	}
 }
 
+// maxReading bounds the time for the debug information of all objects together:
+// that of one is bounded by its reader, but there may be hundreds. Real targets
+// take a tenth of a second.
+const maxReading = 20 * time.Second
+
 // askTable asks one source.
 func (r *run) askTable(t table, lookups []lookup, kernel bool) ([]lookup, error) {
-	if t.calls != nil {
-		return r.askCalls(t.calls, t.symbols, lookups)
+	_, isDebugInfo := t.calls.(*debugInfo)
+	switch {
+	case t.calls == nil:
+		return r.ask(t.symbols, lookups, kernel)
+	case isDebugInfo && r.resolver.reading > maxReading && t.symbols == nil:
+		return lookups, errReading
+	case isDebugInfo && r.resolver.reading > maxReading:
+		return r.ask(t.symbols, lookups, kernel)
+	case isDebugInfo:
+		defer func(begin time.Time) { r.resolver.reading += time.Since(begin) }(time.Now())
 	}
-	return r.ask(t.symbols, lookups, kernel)
+	return r.askCalls(t.calls, t.symbols, lookups)
 }
+
+var errReading = fmt.Errorf("debug information took more than %v in all objects", maxReading)
