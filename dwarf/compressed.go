@@ -88,7 +88,7 @@ func (f *file) oldCompressed(s *object.Section) (*section, error) {
 	return f.inflate(plain(s).part(12, uint64(s.FileSize-12)), binary.BigEndian.Uint64(h[4:]), openZlib)
 }
 
-func (f *file) inflate(content *section, size uint64, open func(r io.Reader) (io.Reader, func(), error)) (*section, error) {
+func (f *file) inflate(content *section, size uint64, open func(r *bufio.Reader) (io.Reader, func(), error)) (*section, error) {
 	if content == nil || size > uint64(maxInflated-f.data.inflated) || size/maxRatio > uint64(content.size) {
 		return nil, fmt.Errorf("compressed section of %d bytes: %w", size, ErrFormat)
 	}
@@ -103,7 +103,7 @@ func (f *file) inflate(content *section, size uint64, open func(r io.Reader) (io
 	return &section{name: content.name, source: x, size: x.size}, nil
 }
 
-func openZlib(r io.Reader) (io.Reader, func(), error) {
+func openZlib(r *bufio.Reader) (io.Reader, func(), error) {
 	z, err := zlib.NewReader(r)
 	return z, func() {}, err
 }
@@ -112,12 +112,12 @@ func openZlib(r io.Reader) (io.Reader, func(), error) {
 // it takes. Up to level 19 its compressors use no more.
 const maxWindow = 8 << 20
 
-func openZstd(r io.Reader) (io.Reader, func(), error) {
-	r, err := smallWindow(r)
+func openZstd(r *bufio.Reader) (io.Reader, func(), error) {
+	frame, err := smallWindow(r)
 	if err != nil {
 		return nil, nil, err
 	}
-	z, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
+	z, err := zstd.NewReader(frame, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
 		zstd.WithDecoderMaxWindow(maxWindow), zstd.WithDecoderMaxMemory(maxInflated))
 	if err != nil {
 		return nil, nil, err
@@ -129,17 +129,28 @@ func openZstd(r io.Reader) (io.Reader, func(), error) {
 // (RFC 8878, 3.1.1.1). Such a frame declares all of its content as the window,
 // so that decoders hold all of it, though the compressor looked back no further
 // than its level has it. Where it did, the decoder gives an error.
-func smallWindow(r io.Reader) (io.Reader, error) {
-	h := make([]byte, 5) // magic number, descriptor
-	if _, err := io.ReadFull(r, h); err != nil {
+func smallWindow(r *bufio.Reader) (io.Reader, error) {
+	h, err := r.Peek(5) // magic number, descriptor
+	if err != nil {
 		return nil, err
 	}
-	const singleSegment, sizeFlag = 0x20, 0xc0
-	if h[4]&singleSegment != 0 && h[4]&sizeFlag >= 0x80 { // the size has 4 bytes or 8
-		h[4] &^= singleSegment
-		h = append(h, 13<<3) // the window, as an exponent: 2^(10+13)
+	const singleSegment, sizeFlag, dictionary = 0x20, 0xc0, 0x03
+	descriptor := h[4]
+	if descriptor&singleSegment == 0 || descriptor&sizeFlag < 0x80 || descriptor&dictionary != 0 {
+		return r, nil
 	}
-	return io.MultiReader(bytes.NewReader(h), r), nil
+	if h, err = r.Peek(9); err != nil { // the size has 4 bytes or 8
+		return nil, err
+	}
+	if descriptor&sizeFlag == 0x80 && le.Uint32(h[5:]) <= maxWindow {
+		return r, nil
+	}
+	const window = 13 << 3 // as an exponent: 2^(10+13), which is maxWindow
+	start := []byte{h[0], h[1], h[2], h[3], descriptor &^ singleSegment, window}
+	if _, err := r.Discard(5); err != nil {
+		return nil, err
+	}
+	return io.MultiReader(bytes.NewReader(start), r), nil
 }
 
 // ReadAt makes inflated an io.ReaderAt.
