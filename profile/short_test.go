@@ -148,7 +148,7 @@ func checkShort(t *testing.T, name, got string) {
 	if again := ShortName(got); again != got {
 		t.Errorf("%q is shortened to %q, that to %q", name, got, again)
 	}
-	if (got == "") != (name == "") || len(got) > len(name)+5*strings.Count(name, "<") {
+	if (got == "") != (name == "") || len(got) > len(name)+5*(strings.Count(name, "<")+strings.Count(name, "[")) {
 		t.Errorf("%q is shortened to %q", name, got)
 	}
 }
