@@ -64,6 +64,7 @@ var moreBuilds = []struct{ name, command string }{
 	{"clang zlib", "clang++-14 -O2 -g -gz=zlib calls.cpp -o program"},
 	{"clang split", "clang++-14 -O2 -gdwarf-5 -gsplit-dwarf -c calls.cpp && clang++-14 calls.o -o program"},
 	{"lld, folded", "clang++-14 -O2 -g -ffunction-sections -fuse-ld=lld -Wl,--icf=all,--gc-sections calls.cpp -o program"},
+	{"arm64", "aarch64-linux-gnu-gcc -O2 -g calls.c -o program"},
 	{"two compilers", "g++ -O2 -g -c calls.cpp -o a.o && clang-14 -O2 -g -Dmain=other -c calls.c -o b.o && g++ a.o b.o -o program"},
 	{"dwz, DWARF 4", "g++ -O2 -gdwarf-4 heavy.cpp -o program && dwz program"},
 	{"dwz, common parts apart, DWARF 5", "g++ -O2 -gdwarf-5 calls.cpp -o program && cp program original && g++ -O3 -gdwarf-5 calls.cpp -o other && dwz -5 -m common.debug program other"},

@@ -36,7 +36,7 @@ var (
 	ErrFormat = errors.New("not valid DWARF")
 	// ErrBudget says that reading was given up, because it took far more work
 	// than reading real debug information does.
-	ErrBudget = errors.New("too much work")
+	ErrBudget = errors.New("given up, it took more work than real debug information does")
 )
 
 // Options say how other files are found that debug information is in, too. A
@@ -71,6 +71,7 @@ type Data struct {
 
 	pack       *pack
 	packOpened bool
+	packErr    error
 	splitFile  *file // of the unit at hand
 
 	unitBuffer, lineBuffer []byte
@@ -136,13 +137,23 @@ func (d *Data) Find(addrs []profile.ObjAddr, found func(i int, calls []Call)) er
 	s.note(s.names.err)
 	s.note(d.problem)
 	if d.budget.left <= 0 {
-		s.first = fmt.Errorf("%w, of %w", ErrBudget, ErrFormat)
+		s.first = ErrBudget
 	}
+	d.shrink()
 	if s.first != nil {
 		return fmt.Errorf("unreadable: %w", s.first)
 	}
 	return nil
 }
+
+// shrink keeps small buffers for the next call of Find.
+func (d *Data) shrink() {
+	if cap(d.unitBuffer)+cap(d.lineBuffer) > maxKept {
+		d.unitBuffer, d.lineBuffer = nil, nil
+	}
+}
+
+const maxKept = 4 << 20
 
 // search is one call of Find.
 type search struct {

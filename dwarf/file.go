@@ -5,6 +5,7 @@ package dwarf
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"strings"
 
@@ -28,6 +29,7 @@ type file struct {
 
 	alt       *file
 	altOpened bool
+	altErr    error
 	openAlt   func(path string, buildID []byte) (*object.File, error)
 
 	root        abbrev // of the last root entry, see rootAbbrev
@@ -98,29 +100,31 @@ func (f *file) Close() error {
 // alternate returns the file that has what is common to several; nil if there
 // is none, or it cannot be read.
 func (f *file) alternate() *file {
-	if f.altOpened || f.openAlt == nil {
-		return f.alt
+	if !f.altOpened {
+		f.altOpened = true
+		f.alt, f.altErr = f.openAlternate()
 	}
-	f.altOpened = true
+	f.data.note(f.altErr)
+	return f.alt
+}
+
+func (f *file) openAlternate() (*file, error) {
 	path, id := f.alternateName()
 	if path == "" {
-		return nil
+		return nil, fmt.Errorf("no name of the alternate file: %w", ErrFormat)
+	}
+	if f.openAlt == nil {
+		return nil, fmt.Errorf("alternate file %s is not looked for", path)
 	}
 	o, err := f.openAlt(path, id)
 	if err != nil {
-		f.data.note(err)
-		return nil
+		return nil, err
 	}
 	alt, err := f.data.open(o, "")
 	alt.own(o)
 	f.own(alt)
-	if err != nil {
-		f.data.note(err)
-		return nil
-	}
 	alt.openAlt = nil // it has no other
-	f.alt = alt
-	return alt
+	return alt, err
 }
 
 // alternateName reads what names the alternate file: .gnu_debugaltlink of dwz

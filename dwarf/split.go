@@ -122,34 +122,35 @@ const (
 	maxColumns       = 16
 )
 
-// packaged opens the package; nil if there is none.
+// packaged returns the package; nil if there is none, or it cannot be read.
 func (d *Data) packaged() *pack {
-	if d.packOpened || d.options.Package == nil {
-		return d.pack
+	if !d.packOpened && d.options.Package != nil {
+		d.packOpened = true
+		d.pack, d.packErr = d.openPackage()
 	}
-	d.packOpened = true
+	d.note(d.packErr)
+	return d.pack
+}
+
+func (d *Data) openPackage() (*pack, error) {
 	o, err := d.options.Package()
 	if err != nil {
-		d.note(err)
-		return nil
+		return nil, err
 	}
 	f, err := d.open(o, ".dwo")
 	f.own(o)
 	d.main.own(f)
 	if err != nil {
-		d.note(err)
-		return nil
+		return nil, err
 	}
 	p := &pack{all: f}
-	if p.index, err = f.section(".debug_cu_index"); err == nil {
-		err = p.read()
+	if p.index, err = f.section(".debug_cu_index"); err != nil {
+		return nil, err
 	}
-	if err != nil {
-		d.note(err)
-		return nil
+	if err := p.read(); err != nil {
+		return nil, err
 	}
-	d.pack = p
-	return p
+	return p, nil
 }
 
 func (p *pack) read() error {
