@@ -19,8 +19,8 @@
 // stack: (start);main|run;crowded;spin
 // stack: (start);main|run;down{24};spin
 // also: (start);main|run;sort;(libc){1,20};compare;spin
-// also: (start);main|run;copy;(libc)
-// also: (start);main|run;touch;(libc)
+// also: (start);main|run;copy;(libc){1,4}
+// also: (start);main|run;touch;(libc){1,4}
 
 #define _GNU_SOURCE
 #include <alloca.h>

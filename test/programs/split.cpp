@@ -9,10 +9,10 @@
 //
 // build: -O2 -std=c++17
 // expect: main;shop::Cart::run;shop::Cart::price 50
-// expect: main;shop::Cart::run;shop::total<shop::Item<int> > 20
+// expect: main;shop::Cart::run;shop::total<...> 20
 // expect: main;shop::Cart::run;shop::operator+ 10
 // expect: main;shop::Cart::run;shop::(anonymous namespace)::hidden 10
-// expect: main;shop::Cart::run;shop::Cart::run(unsigned long)::{lambda(unsigned long)#1}::operator() 10
+// expect: main;shop::Cart::run;shop::Cart::run::{lambda#1}::operator() 10
 
 #include <cstdint>
 #include <cstdio>

@@ -38,14 +38,14 @@ var groups = map[string][]string{
 	"(clone)":  {"[libc.so.6]", "clone", "clone3", "__clone", "__clone3"},
 	"(thread)": {"[libc.so.6]", "start_thread"},
 	"(musl)":   {"[libc.so]", "libc_start_main_stage2"},
-	"(libc)": {"[libc.so.6]", "[libc.so]", "qsort*", "__qsort*", "msort_with_tmp", "sift", "trinkle",
-		"mem*", "__mem*", "strlen", "__strlen*", "malloc", "free", "__rust*", "__rustc::*", "mmap*", "__mmap*", "munmap", "__munmap"},
+	"(libc)": {"[libc.so.6]", "[libc.so]", "qsort*", "msort_with_tmp", "sift", "trinkle",
+		"mem*", "strlen", "malloc", "free", "mmap*", "munmap", "_*"},
 	// What a handler returns to. As a return address it looks like the end of
 	// the function before, which in a static program is of nobody.
 	"(restore)": {"[libc.so.6]", "[signals]", "__restore_rt"},
-	"(sleep)":   {"[libc.so.6]", "nanosleep", "__nanosleep", "clock_nanosleep", "__clock_nanosleep"},
-	"(raise)":   {"[libc.so.6]", "raise", "gsignal", "__pthread_kill*", "pthread_kill*", "getpid", "__getpid", "pthread_self"},
-	"(wait)":    {"[libc.so.6]", "sem_wait*", "sem_post*", "__new_sem_*", "__futex_*", "*pthread_*"},
+	"(sleep)":   {"[libc.so.6]", "nanosleep", "clock_nanosleep", "_*"},
+	"(raise)":   {"[libc.so.6]", "raise", "gsignal", "pthread_kill*", "getpid", "pthread_self", "_*"},
+	"(wait)":    {"[libc.so.6]", "sem_wait*", "sem_post*", "do_futex*", "futex*", "atomic*", "*pthread_*", "_*"},
 	// With libc6-dbg the functions of ld.so have names, and inlined ones show. A
 	// leading underscore is reserved for the implementation of C.
 	"(loader)": {"[ld-linux-*", "_*", "dl_*", "do_lookup_x", "check_match", "str*", "mem*", "elf_*", "rtld_*", "init_*", "handle_*",

@@ -16,7 +16,7 @@
 // stack: (start);main|run;virtuals;Square::area;spin
 // also: (start);main|run;virtuals;Circle::area
 // stack: (start);main|run;sorts;std::*{1,12};spin
-// also: (start);main|run;sorts;std::*{1,12};(libc)
+// also: (start);main|run;sorts;std::*{1,12};(libc){1,4}
 
 #include <algorithm>
 #include <cstdint>
