@@ -119,24 +119,15 @@ func (x *Index) look(id profile.BuildID) *Candidates {
 // placesOf are the names that files with a build ID have: the debug file, and
 // where RPM packages are used the object itself.
 func (x *Index) placesOf(id profile.BuildID) []string {
-	if len(id) < 4 || !isHex(string(id)) {
+	at, ok := id.DebugPath()
+	if !ok {
 		return nil
 	}
 	var ps []string
 	for _, dir := range x.dirs {
-		at := filepath.Join(string(id[:2]), string(id[2:]))
 		ps = append(ps, filepath.Join(dir, ".build-id", at+".debug"), filepath.Join(dir, ".build-id", at), filepath.Join(dir, at+".debug"))
 	}
 	return ps
-}
-
-func isHex(s string) bool {
-	for _, c := range []byte(s) {
-		if (c < '0' || c > '9') && (c < 'a' || c > 'f') {
-			return false
-		}
-	}
-	return true
 }
 
 // add takes a file if it has the build ID, and keeps it open if it is of use.

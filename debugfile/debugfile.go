@@ -18,7 +18,6 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
-	"strings"
 
 	"github.com/carverauto/serviceradar-profiler/object"
 	"github.com/carverauto/serviceradar-profiler/process"
@@ -160,15 +159,9 @@ type search struct {
 
 // byID looks for .build-id/xx/yyyy.debug.
 func (s *search) byID(root *process.RootDir, dir string) {
-	if id := string(s.want); isGNU(s.want) {
-		s.try(root, path.Join(dir, ".build-id", id[:2], id[2:]+".debug"), s.sameID)
+	if at, ok := s.want.DebugPath(); ok {
+		s.try(root, path.Join(dir, ".build-id", at+".debug"), s.sameID)
 	}
-}
-
-// isGNU says whether a build ID is one that files are found by: hex digits, of
-// at least two bytes.
-func isGNU(id profile.BuildID) bool {
-	return len(id) > 2 && strings.Trim(string(id), "0123456789abcdef") == ""
 }
 
 // byLink looks for the file that .gnu_debuglink names in some folders.
@@ -183,7 +176,7 @@ func (s *search) byLink(root *process.RootDir, dirs ...string) {
 
 // byServer asks the servers, if there are any.
 func (s *search) byServer(from *server) {
-	if from == nil || s.found.File != nil || !isGNU(s.want) {
+	if from == nil || s.found.File != nil || !s.want.IsGNU() {
 		return
 	}
 	o, err := from.find(s.want)
@@ -225,7 +218,7 @@ func (s *search) sameID(o *object.File) error {
 	switch {
 	case o.BuildID() == s.want:
 		return useful(o)
-	case !isGNU(o.BuildID()):
+	case !o.BuildID().IsGNU():
 		return errNoID
 	}
 	return fmt.Errorf("%w (build ID %s, not %s)", errOtherBuild, o.BuildID(), s.want)
@@ -234,7 +227,7 @@ func (s *search) sameID(o *object.File) error {
 // linked: the name in a link proves nothing; an ID on both sides decides, and
 // where one has none, the checksum in the link.
 func (s *search) linked(o *object.File) error {
-	if isGNU(s.want) && isGNU(o.BuildID()) {
+	if s.want.IsGNU() && o.BuildID().IsGNU() {
 		return s.sameID(o)
 	}
 	if err := useful(o); err != nil {

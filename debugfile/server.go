@@ -93,7 +93,7 @@ func (s *server) close() {
 
 // find returns the debug file of a build ID, from the cache or a server.
 func (s *server) find(id profile.BuildID) (*object.File, error) {
-	if !isGNU(id) {
+	if !id.IsGNU() {
 		return nil, errNoID
 	}
 	if o := s.options.Cache.open(id); o != nil {

@@ -92,7 +92,7 @@ func findGoTable(f *File) (*GoTable, profile.ObjAddr, error) {
 func searchGoTable(s *Section) (found *GoTable, at int64) {
 	var off int64
 	tries := 0
-	chunks(s, s.FileSize, pointerSize, func(b []byte) {
+	Chunks(s, s.FileSize, pointerSize, func(b []byte) {
 		for ; len(b) >= pointerSize && found == nil && tries < maxModules; b, off = b[pointerSize:], off+pointerSize {
 			if isGoTable(b) {
 				tries++
@@ -220,7 +220,7 @@ func moduleCandidates(f *File, table profile.ObjAddr) ([]profile.ObjAddr, error)
 			continue
 		}
 		at := s.ObjAddr
-		err := chunks(s, s.FileSize, pointerSize, func(b []byte) {
+		err := Chunks(s, s.FileSize, pointerSize, func(b []byte) {
 			for ; len(b) >= pointerSize; b, at = b[pointerSize:], at+pointerSize {
 				if le.Uint64(b) == uint64(table) {
 					add(at)
@@ -260,7 +260,7 @@ func eachRelative(f *File, each func(where profile.ObjAddr, value uint64)) error
 		if r.Type != elf.SHT_RELA || r.Flags&elf.SHF_ALLOC == 0 || r.EntrySize != relaSize {
 			continue
 		}
-		err := chunks(r, r.FileSize, relaSize, func(b []byte) {
+		err := Chunks(r, r.FileSize, relaSize, func(b []byte) {
 			for ; len(b) >= relaSize; b = b[relaSize:] {
 				if le.Uint32(b[8:]) == relative {
 					each(profile.ObjAddr(le.Uint64(b)), le.Uint64(b[16:]))
@@ -276,25 +276,3 @@ func eachRelative(f *File, each func(where profile.ObjAddr, value uint64)) error
 
 // relaSize is the size of Elf64_Rela (gABI chapter 4, "Relocation").
 const relaSize = 24
-
-// chunks reads a table of so many bytes and calls each with whole entries.
-func chunks(r io.ReaderAt, size int64, entry int, each func(b []byte)) error {
-	if size > maxGoTable {
-		return fmt.Errorf("table of %d bytes is too big: %w", size, ErrFormat)
-	}
-	const chunk = 64 << 10
-	size -= size % int64(entry)
-	buffer := make([]byte, min(int64(chunk/entry*entry), size))
-	for off := int64(0); off < size; {
-		b := buffer[:min(int64(len(buffer)), size-off)]
-		if err := readFull(r, b, off); err != nil {
-			return err
-		}
-		each(b)
-		off += int64(len(b))
-	}
-	return nil
-}
-
-// maxGoTable bounds the time for one table, in bytes.
-const maxGoTable = 1 << 30

@@ -23,6 +23,21 @@ func (a ObjAddr) String() string { return fmt.Sprintf("0x%x", uint64(a)) }
 // ("hash:…"). Empty when the object could not be read.
 type BuildID string
 
+// IsGNU says whether it is a build ID by which files are found: hex digits, of
+// at least two bytes.
+func (id BuildID) IsGNU() bool {
+	return len(id) >= 4 && strings.Trim(string(id), "0123456789abcdef") == ""
+}
+
+// DebugPath is where files of a GNU build ID lie below a .build-id folder, as
+// "xx/yyyy"; debug files have ".debug" after it. False for other IDs.
+func (id BuildID) DebugPath() (string, bool) {
+	if !id.IsGNU() {
+		return "", false
+	}
+	return string(id[:2]) + "/" + string(id[2:]), true
+}
+
 // MappingKind says what stands behind a mapping.
 type MappingKind uint8
 

@@ -73,7 +73,7 @@ func (t *elfTable) Find(addrs []profile.ObjAddr, found func(i int, s Symbol)) er
 	c := newCover(addrs, t.underscores)
 	index := uint32(0)
 	mapping := map[uint32]bool{}
-	err := chunks(t.table, t.table.FileSize, symbolSize, func(b []byte) {
+	err := object.Chunks(t.table, t.table.FileSize, symbolSize, func(b []byte) {
 		for ; len(b) >= symbolSize; b = b[symbolSize:] {
 			index++
 			if s, ok := t.candidate(b); ok && !(t.labels && s.rank == 0 && t.isMappingSymbol(s.name, mapping)) {

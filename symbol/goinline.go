@@ -68,15 +68,15 @@ const (
 // goReader reads what one call of Find needs.
 type goReader struct {
 	*pclntab
-	in     blocks // the table
-	data   blocks // the program's file, for trees
-	values int    // bytes of tables by PC that may still be read
+	in     *object.Blocks // the table
+	data   *object.Blocks // the program's file, for trees
+	values int            // bytes of tables by PC that may still be read
 	out    []Call
 	name   [maxName]byte
 }
 
 func newGoReader(t *pclntab, addrs int) *goReader {
-	return &goReader{pclntab: t, in: blocks{r: t}, data: blocks{r: t.file}, values: maxGoValues + addrs*moreGoValue}
+	return &goReader{pclntab: t, in: object.NewBlocks(t, 4<<10), data: object.NewBlocks(t.file, 4<<10), values: maxGoValues + addrs*moreGoValue}
 }
 
 // goFunction is what _func says of a function.
@@ -94,12 +94,12 @@ type goFunction struct {
 func (g *goReader) function(start, limit profile.ObjAddr, at int64) goFunction {
 	f := goFunction{at: at, start: start, limit: limit}
 	var b [44]byte
-	if g.in.read(b[:4], at+g.NameAt) != nil {
+	if g.in.Fill(b[:4], at+g.NameAt) != nil {
 		return f
 	}
 	f.name = g.nameAt(le.Uint32(b[:]))
 	l := g.layout
-	if l == nil || g.in.read(b[:l.fixed], at) != nil {
+	if l == nil || g.in.Fill(b[:l.fixed], at) != nil {
 		return f
 	}
 	f.file, f.line, f.unit = le.Uint32(b[l.file:]), le.Uint32(b[l.line:]), le.Uint32(b[l.unit:])
@@ -113,7 +113,7 @@ func (g *goReader) function(start, limit profile.ObjAddr, at int64) goFunction {
 	}
 	var index [4]byte
 	var tree [8]byte
-	if g.in.read(index[:], at+l.fixed+4*goInlineIndex) != nil || g.in.read(tree[:width], data+width*goInlineTree) != nil {
+	if g.in.Fill(index[:], at+l.fixed+4*goInlineIndex) != nil || g.in.Fill(tree[:width], data+width*goInlineTree) != nil {
 		return f
 	}
 	f.index, f.tree = le.Uint32(index[:]), le.Uint64(tree[:])
@@ -155,14 +155,14 @@ func (g *goReader) position(f *goFunction, pc profile.ObjAddr) (string, int) {
 	}
 	file, line := g.value(f, f.file, pc), g.value(f, f.line, pc)
 	var b [4]byte
-	if file < 0 || line <= 0 || g.in.read(b[:], g.Units+4*(int64(f.unit)+int64(file))) != nil {
+	if file < 0 || line <= 0 || g.in.Fill(b[:], g.Units+4*(int64(f.unit)+int64(file))) != nil {
 		return "", 0
 	}
 	offset := le.Uint32(b[:])
 	if offset == 0xffffffff {
 		return "", 0
 	}
-	path := readName(&g.in, g.Files+int64(offset), &g.name)
+	path := readName(g.in, g.Files+int64(offset), &g.name)
 	if path == "" {
 		return "", 0
 	}
@@ -177,7 +177,7 @@ func (g *goReader) inlined(f *goFunction, base profile.ObjAddr, index int32) (na
 	}
 	var b [20]byte
 	at, ok := offsetIn(g.file, uint64(base)+f.tree+uint64(index)*uint64(l.call))
-	if !ok || g.data.read(b[:l.call], at) != nil {
+	if !ok || g.data.Fill(b[:l.call], at) != nil {
 		return "", 0
 	}
 	for _, c := range b[l.unused : l.unused+l.unusedWidth] {
@@ -191,14 +191,14 @@ func (g *goReader) inlined(f *goFunction, base profile.ObjAddr, index int32) (na
 	}
 	offset := le.Uint32(b[l.name:])
 	var before [1]byte // names begin where others end
-	if offset > 0 && (g.in.read(before[:], g.Names+int64(offset)-1) != nil || before[0] != 0) {
+	if offset > 0 && (g.in.Fill(before[:], g.Names+int64(offset)-1) != nil || before[0] != 0) {
 		return "", 0
 	}
 	return g.nameAt(offset), parent
 }
 
 func (g *goReader) nameAt(offset uint32) string {
-	return readName(&g.in, g.Names+int64(offset), &g.name)
+	return readName(g.in, g.Names+int64(offset), &g.name)
 }
 
 // value reads a table of values by PC: pairs of the value's change and how far
@@ -210,11 +210,11 @@ func (g *goReader) value(f *goFunction, table uint32, pc profile.ObjAddr) int32 
 	value, end := int32(-1), f.start
 	at := g.PCTab + int64(table)
 	for first := true; g.values > 0; first = false {
-		change, n := g.in.uvarint(at)
+		change, n := g.in.Uvarint(at)
 		if n == 0 || change == 0 && !first {
 			break
 		}
-		length, m := g.in.uvarint(at + n)
+		length, m := g.in.Uvarint(at + n)
 		if m == 0 {
 			break
 		}
@@ -270,7 +270,7 @@ func (g *goReader) witnesses() []witness {
 	for i := range min(g.Count, goSearched) {
 		// Behind the last pair is one more entry, then the first _func.
 		at := g.Functab + i*int64(width)
-		if len(found) == goWitnesses || g.in.read(pair[:width], at) != nil || g.in.read(after[:width], at+int64(width)) != nil {
+		if len(found) == goWitnesses || g.in.Fill(pair[:width], at) != nil || g.in.Fill(after[:width], at+int64(width)) != nil {
 			break
 		}
 		start, function := g.Pair(pair[:])

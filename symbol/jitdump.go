@@ -34,6 +34,7 @@ func IsJITDump(path string) bool { return jitDumpPath.MatchString(path) }
 var jitDumpPath = regexp.MustCompile(`/jit-[0-9]+\.dump$`)
 
 const (
+	maxJITDump     = 1 << 30    // bytes that are read of a dump
 	jitMagic       = 0x4a695444 // "JiTD" in the byte order of the machine
 	jitHeader      = 12         // magic, version, size of the header
 	jitRecord      = 16         // kind, size of the record, time
@@ -58,7 +59,7 @@ func (d *JITDump) Find(addrs []profile.ObjAddr, found func(i int, s Symbol)) err
 		return errNoJITDump
 	}
 	l := newLatest(addrs)
-	err = d.records(int64(le.Uint32(head[8:])), min(size, maxTable), func(at int64, b []byte) {
+	err = d.records(int64(le.Uint32(head[8:])), min(size, maxJITDump), func(at int64, b []byte) {
 		start, length := le.Uint64(b[jitLoadAddress:]), le.Uint64(b[jitLoadAddress+8:])
 		limit := start + length
 		if limit < start {

@@ -67,7 +67,7 @@ func (t *pclntab) walk(addrs []profile.ObjAddr, each func(i int, start, limit pr
 	var start profile.ObjAddr
 	var function uint64
 	i, pair := int64(0), 2*t.Width
-	err := chunks(pairs, t.Count*int64(pair), pair, func(b []byte) {
+	err := object.Chunks(pairs, t.Count*int64(pair), pair, func(b []byte) {
 		for ; len(b) >= pair && next < len(addrs); b = b[pair:] {
 			entry, offset := t.Pair(b)
 			if i > 0 {

@@ -93,7 +93,7 @@ func (t *pltTable) Find(addrs []profile.ObjAddr, found func(i int, s Symbol)) er
 	}
 	scratch := new([maxName]byte)
 	for _, r := range t.relocs {
-		err := chunks(r, r.FileSize, relaSize, func(b []byte) {
+		err := object.Chunks(r, r.FileSize, relaSize, func(b []byte) {
 			for ; len(b) >= relaSize; b = b[relaSize:] {
 				st := slots[profile.ObjAddr(le.Uint64(b))]
 				if st == nil {

@@ -16,7 +16,6 @@ package symbol
 
 import (
 	"errors"
-	"fmt"
 	"io"
 
 	"github.com/carverauto/serviceradar-profiler/profile"
@@ -71,34 +70,9 @@ var (
 	ErrNoMapping = errors.New("outside all mappings (a frame-pointer walk reads such from code built without frame pointers)")
 )
 
-// chunkSize is how many bytes of a table are read at a time: big enough that
-// the system call does not matter, small enough to stay in the CPU's cache.
+// chunkSize is how many bytes of a list are read at a time, as of tables
+// (object.Chunks).
 const chunkSize = 64 << 10
-
-// chunks reads r from its start to size in pieces whose length is a multiple
-// of entry bytes, and calls each with them; a rest shorter than an entry is
-// left out. The buffer is used again for the next piece.
-func chunks(r io.ReaderAt, size int64, entry int, each func(b []byte)) error {
-	if size > maxTable {
-		return fmt.Errorf("table of %d bytes is too big", size)
-	}
-	size -= size % int64(entry)
-	buffer := make([]byte, min(int64(chunkSize/entry*entry), size))
-	for off := int64(0); off < size; {
-		b := buffer[:min(int64(len(buffer)), size-off)]
-		if err := readFull(r, b, off); err != nil {
-			return err
-		}
-		each(b)
-		off += int64(len(b))
-	}
-	return nil
-}
-
-// maxTable bounds the time for one table, in bytes: a sparse file may claim any
-// size. It is ten times the largest known (a browser's with all symbols), and
-// a few seconds.
-const maxTable = 1 << 30
 
 // readFull fills p from off, or says why not.
 func readFull(r io.ReaderAt, p []byte, off int64) error {

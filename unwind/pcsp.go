@@ -5,7 +5,6 @@ package unwind
 import (
 	"debug/elf"
 	"errors"
-	"io"
 	"slices"
 
 	"github.com/carverauto/serviceradar-profiler/object"
@@ -65,12 +64,12 @@ func (b *builder) addGo(f *object.File) error {
 		}
 		return err
 	}
-	g := goReader{builder: b, table: t, in: paged{r: t, size: t.Size()}, flagAt: goFlagAt120, entry: uint64(f.Entry()), arm64: f.Machine() == elf.EM_AARCH64}
+	g := goReader{builder: b, table: t, in: object.NewBlocks(t, 32<<10), flagAt: goFlagAt120, entry: uint64(f.Entry()), arm64: f.Machine() == elf.EM_AARCH64}
 	if t.Magic == object.MagicGo118 {
 		g.flagAt = goFlagAt118
 	}
 	var pair [8]byte
-	next := func(i int64) bool { return g.in.read(pair[:], t.Functab+8*i) == nil }
+	next := func(i int64) bool { return g.in.Fill(pair[:], t.Functab+8*i) == nil }
 	if !next(0) {
 		return nil
 	}
@@ -81,7 +80,7 @@ func (b *builder) addGo(f *object.File) error {
 		if i == t.Count {
 			n = 4
 		}
-		if g.in.read(pair[:n], t.Functab+8*i) != nil {
+		if g.in.Fill(pair[:n], t.Functab+8*i) != nil {
 			return nil
 		}
 		limit, after := t.Pair(pair[:])
@@ -97,7 +96,7 @@ func (b *builder) addGo(f *object.File) error {
 type goReader struct {
 	*builder
 	table  *object.GoTable
-	in     paged
+	in     *object.Blocks
 	flagAt int64
 	entry  uint64 // of the program
 	steps  int
@@ -108,7 +107,7 @@ type goReader struct {
 func (g *goReader) function(start, limit uint64, function int64) {
 	var fn [goFunctionIs]byte
 	s, rel := g.within(start)
-	if s == nil || limit-start > s.size-rel || g.in.read(fn[:], g.table.Functions+function) != nil {
+	if s == nil || limit-start > s.size-rel || g.in.Fill(fn[:], g.table.Functions+function) != nil {
 		return
 	}
 	flags := fn[g.flagAt]
@@ -128,8 +127,8 @@ func (g *goReader) function(start, limit uint64, function int64) {
 	}
 	for i := 0; pc < limit32 && g.steps < maxPCSP && !g.full(); i++ {
 		g.steps++
-		change, n1 := g.in.uvarint(at)
-		delta, n2 := g.in.uvarint(at + n1)
+		change, n1 := g.in.Uvarint(at)
+		delta, n2 := g.in.Uvarint(at + n1)
 		if n1 == 0 || n2 == 0 || change == 0 && i > 0 || delta == 0 {
 			break
 		}
@@ -144,10 +143,10 @@ func (g *goReader) function(start, limit uint64, function int64) {
 		}
 		pushed = pushed || depth > 0
 		g.row(first, pc, rule)
-		if delta > uint64((limit32-pc)/quantum) {
+		if delta > (limit32-pc)/quantum {
 			break
 		}
-		pc += uint32(delta) * quantum
+		pc += delta * quantum
 	}
 	if len(g.rows) == first || g.full() {
 		g.rows = g.rows[:first]
@@ -161,7 +160,7 @@ func (g *goReader) function(start, limit uint64, function int64) {
 // named says whether a _func has that name.
 func (g *goReader) named(fn []byte, name string) bool {
 	b := make([]byte, len(name)+1)
-	return g.in.read(b, g.table.Names+int64(le.Uint32(fn[goNameAt:]))) == nil && string(b) == name+"\x00"
+	return g.in.Fill(b, g.table.Names+int64(le.Uint32(fn[goNameAt:]))) == nil && string(b) == name+"\x00"
 }
 
 // rule is what holds at a depth.
@@ -175,69 +174,4 @@ func (g *goReader) rule(depth int64, flags uint8) Rule {
 		return amd64Rule(OpSP, 2, 2)
 	}
 	return Rule(OpFramePointer)
-}
-
-// paged reads small pieces of a big table through pages that it keeps: what is
-// read is near to what was read before, or one of the tables that many functions
-// share.
-type paged struct {
-	r     io.ReaderAt
-	size  int64
-	pages map[int64][]byte
-}
-
-const (
-	pagedSize = 32 << 10
-	maxPaged  = 64
-)
-
-// page returns what there is from an offset on, up to the end of its page.
-func (p *paged) page(off int64) []byte {
-	if off < 0 || off >= p.size {
-		return nil
-	}
-	n := off / pagedSize
-	b, ok := p.pages[n]
-	if !ok {
-		if p.pages == nil || len(p.pages) >= maxPaged {
-			p.pages = map[int64][]byte{}
-		}
-		b = make([]byte, min(pagedSize, p.size-n*pagedSize))
-		k, _ := p.r.ReadAt(b, n*pagedSize) // what is missing shows where it is wanted
-		b = b[:k]
-		p.pages[n] = b
-	}
-	return b[min(off-n*pagedSize, int64(len(b))):]
-}
-
-// read fills b.
-func (p *paged) read(b []byte, off int64) error {
-	for len(b) > 0 {
-		n := copy(b, p.page(off))
-		if n == 0 {
-			return io.ErrUnexpectedEOF
-		}
-		b, off = b[n:], off+int64(n)
-	}
-	return nil
-}
-
-// uvarint reads a number of at most 32 bits (encoding/binary's form) and says
-// how many bytes it has; 0 if it is none.
-func (p *paged) uvarint(off int64) (v uint64, n int64) {
-	b := p.page(off)
-	for shift := uint(0); shift < 35; shift += 7 {
-		if len(b) == 0 {
-			if b = p.page(off + n); len(b) == 0 {
-				return 0, 0
-			}
-		}
-		v |= uint64(b[0]&0x7f) << shift
-		n++
-		if b[0] < 0x80 {
-			return v, n
-		}
-		b = b[1:]
-	}
-	return 0, 0
 }
