@@ -5,7 +5,8 @@
 # make vmtest    only what boots other kernels in QEMU; part of make test
 # make demo      records a demo program for 3 s and shows where its time went
 # make bench     the figures of docs/benchmarks.md, beside perf and bpftrace
-# make generate  BPF objects and bindings again (needs Debian's clang-14)
+# make generate  BPF objects, bindings and code for messages again (needs
+#                Debian's clang-14 and protoc)
 # make lint      formatting and static checks
 
 SHELL := /bin/bash
@@ -43,10 +44,11 @@ lint:
 
 generate:
 	$(GO) generate ./bpf
+	bash proto/generate.sh
 
-# The committed objects are what the sources say.
+# What is committed is what the sources say.
 generated: generate
-	git diff --exit-code -- bpf
+	git diff --exit-code -- bpf proto
 
 demo: build
 	$(GO) build -trimpath -o bin/demo ./test/programs/demo

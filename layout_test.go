@@ -21,10 +21,10 @@ const module = "github.com/carverauto/serviceradar-profiler/"
 // layers is the order of the packages (docs/architecture.md): a package
 // imports only from lower layers, never sideways. Patterns are path.Match's.
 var layers = [][]string{
-	0: {"profile", "bpf"},
+	0: {"profile", "bpf", "config", "auth", "proto/*", "proto/*/*"},
 	1: {"session", "process", "object", "encoding/*"},
 	2: {"debugfile", "dwarf", "unwind", "encoding", "remedy"},
-	3: {"symbol", "sampler"},
+	3: {"symbol", "sampler", "remote", "session/sessiontest"},
 	4: {"profiler", "debugdir"},
 	5: {"cmd/*"},
 	6: {"test/programs", "."},
@@ -42,6 +42,8 @@ var doors = []struct {
 	{"github.com/google/pprof", []string{"encoding/pprof", "encoding", "test/*"}, "the format of others stays out of our data"},
 	{"github.com/klauspost/compress", []string{"dwarf"}, "sections are inflated in one place, with its bounds"},
 	{"github.com/ulikunitz/xz", []string{"object"}, "what is compressed in an object is opened there, within bounds"},
+	{"google.golang.org/grpc", []string{"remote", "auth", "proto/*", "proto/*/*", "cmd/*", "test/*"}, "services meet as session.Runner, not as gRPC"},
+	{module + "proto/", []string{"remote", "test/*"}, "messages are a form of ours on the wire, and stay there"},
 	{"github.com/spf13/cobra", []string{"cmd/*"}, "only commands have command lines"},
 	{"github.com/chromedp", []string{"test/browser"}, "only tests drive a browser"},
 }

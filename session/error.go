@@ -4,25 +4,33 @@ package session
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
+	"time"
 )
 
 // Kinds of failure, to branch on with errors.Is. Others are from the standard
 // library: fs.ErrNotExist (no such process), fs.ErrPermission, and
 // errors.ErrUnsupported (this kernel cannot).
 var (
-	ErrInvalid   = errors.New("invalid request")
-	ErrNoSamples = errors.New("no samples")
+	ErrInvalid     = errors.New("invalid request")
+	ErrNoSamples   = errors.New("no samples")
+	ErrNotFound    = errors.New("no such session")
+	ErrNotReady    = errors.New("not ready")   // there is nothing yet: ask again later
+	ErrBusy        = errors.New("busy")        // all places are taken: ask again later
+	ErrUnavailable = errors.New("unavailable") // who should answer cannot be reached, or is about to stop
+	ErrTooLarge    = errors.New("too large")   // for what is left of a limit
 )
 
 // Error is a failure that a user meets: what is wrong, and what to do. Its
 // text is one sentence.
 type Error struct {
-	Code    string // stable, for programs: "no_such_process"
-	Kind    error  // one of the kinds
-	Problem string // "there is no process 4242"
-	Remedy  string // "ps -e lists the running ones"
-	Cause   error  // what the kernel or a library said; may be nil
+	Code       string        // stable, for programs: "no_such_process"
+	Kind       error         // one of the kinds
+	Problem    string        // "there is no process 4242"
+	Remedy     string        // "ps -e lists the running ones"
+	Cause      error         // what the kernel or a library said; may be nil
+	RetryAfter time.Duration // when it may be different; 0 if that is not known
 }
 
 // Error is the sentence: problem, cause, remedy.
@@ -58,4 +66,10 @@ func NotPermitted(code, problem, remedy string, cause error) *Error {
 // Unsupported is an Error of kind errors.ErrUnsupported.
 func Unsupported(code, problem, remedy string, cause error) *Error {
 	return &Error{Code: code, Kind: errors.ErrUnsupported, Problem: problem, Remedy: remedy, Cause: cause}
+}
+
+// NotFound is the Error that tells that a session is not known.
+func NotFound(id ID) *Error {
+	return &Error{Code: "no_such_session", Kind: ErrNotFound, Problem: fmt.Sprintf("there is no session %s", id),
+		Remedy: "sessions are forgotten some time after their end; list shows those that are known"}
 }

@@ -1,13 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package session is one run of the profiler: what was asked ([Spec]), how far
-// it is ([Progress]) and how it can fail ([Error], with a stable code and the
-// remedy). It asks the kernel nothing; package profiler does.
+// Package session is one run of the profiler: what was asked ([Spec]), where in
+// its life it is ([Session], [State]) and how it can fail ([Error], with a stable
+// code and the remedy). [Runner] is the one interface to sessions, wherever they
+// run. The package asks the kernel nothing; package profiler does.
 package session
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 	"time"
+	"unicode"
 
 	"github.com/carverauto/serviceradar-profiler/profile"
 )
@@ -18,6 +22,7 @@ const (
 	MaxDuration  = 24 * time.Hour
 	MinFrequency = profile.Frequency(1)
 	MaxFrequency = profile.Frequency(10_000)
+	MaxTargets   = 1024 // that are named; children come on top
 
 	// DefaultFrequency is not a round number, so that sampling does not run in
 	// step with timers of the target, most of which have round ones.
@@ -27,15 +32,39 @@ const (
 
 // Spec is what a session was asked to do.
 type Spec struct {
-	PIDs      []int             // the targets, at least one
-	Children  bool              // follow forks: children born before and during the session count too
-	Duration  time.Duration     // of sampling
-	Frequency profile.Frequency // in Hz, on each CPU
+	PIDs      []int             `json:"pids"`         // the targets, at least one
+	Children  bool              `json:"children"`     // follow forks: children born before and during the session count too
+	Duration  time.Duration     `json:"duration_ns"`  // of sampling
+	Frequency profile.Frequency `json:"frequency_hz"` // on each CPU
+
+	// RequestID makes starting idempotent: a second Start with the same one
+	// is answered with the first one's session. Whoever asks makes it up; empty
+	// means that only what is asked for tells requests apart.
+	RequestID string `json:"request_id,omitempty"`
+	// Requester is on whose behalf it is asked for, if not for whoever asks.
+	Requester string `json:"requester,omitempty"`
+	// Attended ends the session when the last one who watches it goes away, or
+	// when nobody comes to watch it.
+	Attended bool `json:"attended,omitempty"`
+	// MaxWait is how long the session may wait for its turn; 0 means as long
+	// as it takes.
+	MaxWait time.Duration `json:"max_wait_ns,omitempty"`
+}
+
+// Same says whether two specs ask for the same samples, whoever asks.
+func (s *Spec) Same(o *Spec) bool {
+	a, b := slices.Clone(s.PIDs), slices.Clone(o.PIDs)
+	slices.Sort(a)
+	slices.Sort(b)
+	return slices.Equal(slices.Compact(a), slices.Compact(b)) && s.Children == o.Children && s.Duration == o.Duration && s.Frequency == o.Frequency
 }
 
 // Validate checks what can be checked without asking the kernel. The error is
 // an *Error of kind ErrInvalid.
 func (s *Spec) Validate() error {
+	if len(s.PIDs) > MaxTargets {
+		return Invalid("too_many_targets", fmt.Sprintf("%d processes are too many for one session", len(s.PIDs)), fmt.Sprintf("name at most %d", MaxTargets))
+	}
 	if len(s.PIDs) == 0 {
 		return Invalid("no_target", "there is no process to profile", "name one with --pid")
 	}
@@ -52,13 +81,22 @@ func (s *Spec) Validate() error {
 		return Invalid("bad_frequency", fmt.Sprintf("a frequency of %d Hz is out of range", s.Frequency),
 			fmt.Sprintf("choose one from %d to %d Hz", MinFrequency, MaxFrequency))
 	}
-	return nil
+	if s.MaxWait < 0 {
+		return Invalid("bad_max_wait", fmt.Sprintf("a session cannot wait for %v", s.MaxWait), "leave it out to wait as long as it takes")
+	}
+	if err := checkText("request ID", s.RequestID, 128); err != nil {
+		return err
+	}
+	return checkText("requester", s.Requester, 256)
 }
 
-// Progress is how far a running session is.
-type Progress struct {
-	Elapsed time.Duration
-	Samples uint64
-	Lost    uint64
-	Hottest string // the function with the most samples of its own so far; empty if not known
+// checkText bounds what others send to be kept and shown.
+func checkText(what, text string, most int) error {
+	if len(text) > most {
+		return Invalid("bad_text", fmt.Sprintf("the %s is %d bytes long", what, len(text)), fmt.Sprintf("use at most %d", most))
+	}
+	if strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return Invalid("bad_text", fmt.Sprintf("the %s %q has characters that cannot be shown", what, text), "use printable ones")
+	}
+	return nil
 }

@@ -9,6 +9,7 @@ packages=(
 	gcc g++ libc6-dev make git binutils util-linux bsdutils procps
 	clang-14 llvm-14                       # the BPF objects
 	lld-14                                 # programs laid out as another linker does
+	protobuf-compiler libprotobuf-dev      # the code for messages
 	dwz libc6-dbg libbinutils-dbg          # debug information as distributions pack it
 	libc6-arm64-cross libstdc++6-arm64-cross # unwind tables of another architecture
 	musl-tools                             # programs of the zoo with another C library
