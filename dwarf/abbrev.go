@@ -121,9 +121,9 @@ func eachAbbrev(s *section, off uint64, a *abbrev, each func() bool) error {
 	for {
 		// One abbreviation seldom has more than 100 bytes; what does not fit is
 		// tried again with the most there may be.
-		c := cursor{b: s.at(pos, 256)}
+		c := cursor{B: s.at(pos, 256)}
 		if !a.decode(&c) {
-			c = cursor{b: s.at(pos, maxAttrs*16)}
+			c = cursor{B: s.at(pos, maxAttrs*16)}
 			if !a.decode(&c) {
 				return fmt.Errorf("abbreviation at %#x of %s: %w", pos, s.title(), ErrFormat)
 			}
@@ -131,25 +131,25 @@ func eachAbbrev(s *section, off uint64, a *abbrev, each func() bool) error {
 		if a.code == 0 || !each() {
 			return nil
 		}
-		pos += int64(c.pos)
+		pos += int64(c.Pos)
 	}
 }
 
 func (a *abbrev) decode(c *cursor) bool {
 	a.attrs = a.attrs[:0]
-	if a.code = c.uleb(); a.code == 0 {
-		return !c.bad
+	if a.code = c.ULEB(); a.code == 0 {
+		return !c.Bad
 	}
-	a.tag = uint16(min(c.uleb(), math.MaxUint16))
-	a.children = c.u8() != 0
-	for !c.bad && len(a.attrs) <= maxAttrs {
-		name, form := c.uleb(), c.uleb()
+	a.tag = uint16(min(c.ULEB(), math.MaxUint16))
+	a.children = c.U8() != 0
+	for !c.Bad && len(a.attrs) <= maxAttrs {
+		name, form := c.ULEB(), c.ULEB()
 		if name == 0 && form == 0 {
-			return !c.bad
+			return !c.Bad
 		}
 		x := attr{name: uint16(min(name, math.MaxUint16)), form: uint16(min(form, math.MaxUint16))}
 		if form == formImplicitConst {
-			x.implicit = c.sleb()
+			x.implicit = c.SLEB()
 		}
 		a.attrs = append(a.attrs, x)
 	}
@@ -234,38 +234,38 @@ func (f format) size(form uint16) (int, bool) {
 func (f format) pass(c *cursor, form uint16) {
 	for depth := 0; depth < 8; depth++ {
 		if n, ok := f.size(form); ok {
-			c.skip(uint64(n))
+			c.Skip(uint64(n))
 			return
 		}
 		switch form {
 		case formSdata, formUdata, formRefUdata, formStrx, formAddrx, formLoclistx, formRnglistx,
 			formGNUAddrIndex, formGNUStrIndex:
-			c.uleb()
+			c.ULEB()
 			return
 		case formBlock, formExprloc:
-			c.skip(c.uleb())
+			c.Skip(c.ULEB())
 			return
 		case formBlock1:
-			c.skip(uint64(c.u8()))
+			c.Skip(uint64(c.U8()))
 			return
 		case formBlock2:
-			c.skip(uint64(c.u16()))
+			c.Skip(uint64(c.U16()))
 			return
 		case formBlock4:
-			c.skip(uint64(c.u32()))
+			c.Skip(uint64(c.U32()))
 			return
 		case formString:
-			c.text()
+			c.Text()
 			return
 		case formAddrxOffset:
-			c.uleb()
-			c.skip(4)
+			c.ULEB()
+			c.Skip(4)
 			return
 		case formIndirect:
-			form = uint16(min(c.uleb(), math.MaxUint16))
+			form = uint16(min(c.ULEB(), math.MaxUint16))
 			continue
 		}
 		break
 	}
-	c.bad = true // a form of the future: nobody knows where it ends
+	c.Bad = true // a form of the future: nobody knows where it ends
 }

@@ -139,10 +139,10 @@ func (f *file) alternateName() (path string, id []byte) {
 	if p, rest, ok := bytes.Cut(read(".gnu_debugaltlink"), []byte{0}); ok {
 		return string(p), rest
 	}
-	c := cursor{b: read(".debug_sup")}
-	if c.u16() == 5 && c.u8() == 0 {
-		p := c.text()
-		if id = c.take(c.uleb()); !c.bad {
+	c := cursor{B: read(".debug_sup")}
+	if c.U16() == 5 && c.U8() == 0 {
+		p := c.Text()
+		if id = c.Take(c.ULEB()); !c.Bad {
 			return strings.Clone(string(p)), id
 		}
 	}

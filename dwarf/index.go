@@ -71,14 +71,14 @@ func (x *index) readAranges(f *file) error {
 		return nil
 	}
 	for off := int64(0); off < s.size; {
-		c := cursor{b: s.at(off, 32)}
-		n, is64 := c.length()
-		start := off + int64(c.pos)
-		version, unit, width, segment := c.u16(), c.offset(is64), int64(c.u8()), c.u8()
-		if c.bad || n > uint64(s.size-start) || len(x.listed) >= maxUnits {
+		c := cursor{B: s.at(off, 32)}
+		n, is64 := length(&c)
+		start := off + int64(c.Pos)
+		version, unit, width, segment := c.U16(), sectionOffset(&c, is64), int64(c.U8()), c.U8()
+		if c.Bad || n > uint64(s.size-start) || len(x.listed) >= maxUnits {
 			return fmt.Errorf("set at %#x of %s: %w", off, s.name, ErrFormat)
 		}
-		pos, end := off+int64(c.pos), start+int64(n)
+		pos, end := off+int64(c.Pos), start+int64(n)
 		if version == 2 && (width == 4 || width == 8) && segment == 0 && unit < uint64(f.info.size) {
 			pair := 2 * width
 			pos += (pair - (pos-off)%pair) % pair
@@ -100,9 +100,9 @@ func (x *index) readAranges(f *file) error {
 // without is what some assemblers write for units they know nothing of.
 func (x *index) readPairs(s *section, pos, end, unit, width int64) (any bool) {
 	for ; pos+2*width <= end && x.budget.spend(1); pos += 2 * width {
-		c := cursor{b: s.at(pos, int(2*width))}
-		lo, n := c.uint(int(width)), c.uint(int(width))
-		if c.bad || lo == 0 && n == 0 {
+		c := cursor{B: s.at(pos, int(2*width))}
+		lo, n := c.Uint(int(width)), c.Uint(int(width))
+		if c.Bad || lo == 0 && n == 0 {
 			break
 		}
 		any = true

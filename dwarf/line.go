@@ -39,18 +39,18 @@ func (u *unit) lineTable(buffer *[]byte) (*lineTable, error) {
 		return nil, nil
 	}
 	off := int64(min(u.lines.n, math.MaxInt64))
-	head := cursor{b: s.at(off, 12)}
-	n, is64 := head.length()
-	if head.bad || n > math.MaxInt64 {
+	head := cursor{B: s.at(off, 12)}
+	n, is64 := length(&head)
+	if head.Bad || n > math.MaxInt64 {
 		return nil, s.wrong("line table", off)
 	}
-	b, err := s.load(buffer, off+int64(head.pos), int64(n), maxLines)
+	b, err := s.load(buffer, off+int64(head.Pos), int64(n), maxLines)
 	if err != nil {
 		return nil, err
 	}
 	t := &lineTable{unit: u, budget: u.file.budget}
 	t.is64 = is64
-	if !t.header(&cursor{b: b}) {
+	if !t.header(&cursor{B: b}) {
 		return nil, s.wrong("header of the line table", off)
 	}
 	return t, nil
@@ -64,32 +64,32 @@ func (s *section) wrong(what string, off int64) error {
 }
 
 func (t *lineTable) header(c *cursor) bool {
-	version := c.u16()
+	version := c.U16()
 	if version < 2 || version > 5 {
 		return false
 	}
 	t.version, t.address = uint8(version), t.unit.address
 	if version >= 5 {
-		t.address = c.u8()
-		c.u8() // size of segment selectors
+		t.address = c.U8()
+		c.U8() // size of segment selectors
 	}
-	n := c.offset(t.is64)
-	if c.bad || n > uint64(c.rest()) {
+	n := sectionOffset(c, t.is64)
+	if c.Bad || n > uint64(c.Rest()) {
 		return false
 	}
-	t.program = c.b[c.pos+int(n):]
-	c.b = c.b[:c.pos+int(n)]
-	t.minLength = uint64(c.u8())
+	t.program = c.B[c.Pos+int(n):]
+	c.B = c.B[:c.Pos+int(n)]
+	t.minLength = uint64(c.U8())
 	if version >= 4 {
-		c.u8() // operations of an instruction: 1, where there is no VLIW
+		c.U8() // operations of an instruction: 1, where there is no VLIW
 	}
-	c.u8() // whether rows begin statements, by default
-	t.lineBase, t.lineRange, t.opcodeBase = int64(int8(c.u8())), uint64(c.u8()), c.u8()
+	c.U8() // whether rows begin statements, by default
+	t.lineBase, t.lineRange, t.opcodeBase = int64(int8(c.U8())), uint64(c.U8()), c.U8()
 	for i := 1; i < int(t.opcodeBase); i++ {
-		t.arguments[i] = c.u8()
+		t.arguments[i] = c.U8()
 	}
-	t.files = c.b[c.pos:]
-	return !c.bad && t.lineRange != 0 && t.opcodeBase != 0
+	t.files = c.B[c.Pos:]
+	return !c.Bad && t.lineRange != 0 && t.opcodeBase != 0
 }
 
 // matcher holds the state of the program and gives the addresses that are
@@ -134,9 +134,9 @@ func (t *lineTable) find(addrs []uint64, found []position) error {
 	m := &matcher{addrs: addrs, found: found, budget: t.budget}
 	m.reset()
 	constAdvance := uint64(255-t.opcodeBase) / t.lineRange * t.minLength
-	c := cursor{b: t.program}
-	for c.pos < len(c.b) && !c.bad && t.budget.spend(1) {
-		op := c.u8()
+	c := cursor{B: t.program}
+	for c.Pos < len(c.B) && !c.Bad && t.budget.spend(1) {
+		op := c.U8()
 		if op >= t.opcodeBase {
 			op -= t.opcodeBase
 			m.addr += uint64(op) / t.lineRange * t.minLength
@@ -150,22 +150,22 @@ func (t *lineTable) find(addrs []uint64, found []position) error {
 		case lnsCopy:
 			m.row()
 		case lnsAdvancePC:
-			m.addr += c.uleb() * t.minLength
+			m.addr += c.ULEB() * t.minLength
 		case lnsAdvanceLine:
-			m.line += uint64(c.sleb())
+			m.line += uint64(c.SLEB())
 		case lnsSetFile:
-			m.file = c.uleb()
+			m.file = c.ULEB()
 		case lnsConstAddPC:
 			m.addr += constAdvance
 		case lnsFixedAdvancePC:
-			m.addr += uint64(c.u16())
+			m.addr += uint64(c.U16())
 		default: // of no matter here, or unknown; the header says how long it is
 			for range t.arguments[op] {
-				c.uleb()
+				c.ULEB()
 			}
 		}
 	}
-	if c.bad {
+	if c.Bad {
 		return t.unit.file.line.wrong("line table", int64(t.unit.lines.n))
 	}
 	return nil
@@ -173,20 +173,20 @@ func (t *lineTable) find(addrs []uint64, found []position) error {
 
 // extended runs an opcode that states its own length.
 func (t *lineTable) extended(c *cursor, m *matcher) {
-	n := c.uleb()
-	x := cursor{b: c.take(n)}
-	switch x.u8() {
+	n := c.ULEB()
+	x := cursor{B: c.Take(n)}
+	switch x.U8() {
 	case lneEndSequence:
 		m.row()
 		m.reset()
 	case lneSetAddress:
-		m.addr = x.uint(min(x.rest(), 8))
+		m.addr = x.Uint(min(x.Rest(), 8))
 	}
 }
 
 // names looks up the paths of the files whose numbers are the keys of want.
 func (t *lineTable) names(want map[uint64]string) error {
-	c := cursor{b: t.files}
+	c := cursor{B: t.files}
 	dirs := []value{t.unit.dir}
 	room := maxPaths
 	each := func(i uint64, name value, dir uint64) {
@@ -214,7 +214,7 @@ func (t *lineTable) names(want map[uint64]string) error {
 		}, maxDirs)
 		t.entries(&c, each, maxFiles)
 	}
-	if c.bad {
+	if c.Bad {
 		return t.unit.file.line.wrong("files of the line table", int64(t.unit.lines.n))
 	}
 	return nil
@@ -231,21 +231,21 @@ const (
 // oldNames reads the tables of DWARF 2 to 4: strings, and in that of files
 // numbers after each; both are counted from 1.
 func (t *lineTable) oldNames(c *cursor, dirs *[]value, each func(i uint64, name value, dir uint64)) {
-	for !c.bad && len(*dirs) < maxDirs {
-		dir := c.text()
+	for !c.Bad && len(*dirs) < maxDirs {
+		dir := c.Text()
 		if len(dir) == 0 {
 			break
 		}
 		*dirs = append(*dirs, value{form: formString, text: dir})
 	}
-	for i := uint64(1); !c.bad && i < maxFiles; i++ {
-		name := c.text()
+	for i := uint64(1); !c.Bad && i < maxFiles; i++ {
+		name := c.Text()
 		if len(name) == 0 {
 			break
 		}
-		dir := c.uleb()
-		c.uleb() // when it was changed
-		c.uleb() // how long it is
+		dir := c.ULEB()
+		c.ULEB() // when it was changed
+		c.ULEB() // how long it is
 		each(i, value{form: formString, text: name}, dir)
 	}
 }
@@ -253,18 +253,18 @@ func (t *lineTable) oldNames(c *cursor, dirs *[]value, each func(i uint64, name 
 // entries reads one table of DWARF 5, which says itself what it has of each
 // directory or file (6.2.4.1).
 func (t *lineTable) entries(c *cursor, each func(i uint64, name value, dir uint64), limit uint64) {
-	formats := make([]attr, c.u8())
+	formats := make([]attr, c.U8())
 	if len(formats) > maxDirectoryFormats {
-		c.bad = true
+		c.Bad = true
 	}
 	for i := range formats {
-		formats[i].name, formats[i].form = uint16(min(c.uleb(), math.MaxUint16)), uint16(min(c.uleb(), math.MaxUint16))
+		formats[i].name, formats[i].form = uint16(min(c.ULEB(), math.MaxUint16)), uint16(min(c.ULEB(), math.MaxUint16))
 	}
-	n := c.uleb()
+	n := c.ULEB()
 	if n > limit {
-		c.bad = true
+		c.Bad = true
 	}
-	for i := uint64(0); i < n && !c.bad && t.budget.spend(1); i++ {
+	for i := uint64(0); i < n && !c.Bad && t.budget.spend(1); i++ {
 		var name value
 		var dir uint64
 		for _, x := range formats {
@@ -277,7 +277,7 @@ func (t *lineTable) entries(c *cursor, each func(i uint64, name value, dir uint6
 				t.pass(c, x.form)
 			}
 		}
-		if !c.bad {
+		if !c.Bad {
 			each(i, name, dir)
 		}
 	}

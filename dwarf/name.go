@@ -97,7 +97,7 @@ func readEntry(p place) (entry, error) {
 	}
 	for n := int64(256); ; n *= 16 {
 		n = min(n, u.end-p.off)
-		c := cursor{b: u.file.info.at(p.off, int(n))}
+		c := cursor{B: u.file.info.at(p.off, int(n))}
 		e, ok := u.entry(&c, t, p.off)
 		if ok {
 			return e, nil
@@ -116,7 +116,7 @@ const maxEntry = 64 << 10
 
 func (u *unit) entry(c *cursor, t *abbrevs, off int64) (entry, bool) {
 	e := entry{unit: u, off: off}
-	a := t.find(c.uleb())
+	a := t.find(c.ULEB())
 	if a == nil {
 		return e, false
 	}
@@ -135,7 +135,7 @@ func (u *unit) entry(c *cursor, t *abbrevs, off int64) (entry, bool) {
 			u.pass(c, x.form)
 		}
 	}
-	if c.bad {
+	if c.Bad {
 		return e, false
 	}
 	// Now, and not before: reading strings takes the window of the entry, if

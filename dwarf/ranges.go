@@ -41,10 +41,10 @@ func (u *unit) eachInRanges(off uint64, each func(lo, hi uint64)) {
 	width := int(u.address)
 	largest := uint64(math.MaxUint64) >> (64 - 8*width)
 	for base := u.base; off <= math.MaxInt64-32 && u.file.budget.spend(workOfRange); off += uint64(2 * width) {
-		c := cursor{b: u.ranges.at(int64(off), 2*width)}
-		lo, hi := c.uint(width), c.uint(width)
+		c := cursor{B: u.ranges.at(int64(off), 2*width)}
+		lo, hi := c.Uint(width), c.Uint(width)
 		switch {
-		case c.bad || lo == 0 && hi == 0:
+		case c.Bad || lo == 0 && hi == 0:
 			return
 		case lo == largest:
 			base = hi
@@ -66,38 +66,38 @@ func (u *unit) eachInRnglist(v value, each func(lo, hi uint64)) {
 	}
 	base := u.base
 	for off <= math.MaxInt64-32 && u.file.budget.spend(workOfRange) {
-		c := cursor{b: u.rnglists.at(int64(off), 24)}
+		c := cursor{B: u.rnglists.at(int64(off), 24)}
 		var lo, hi uint64
 		ok := true
-		switch c.u8() {
+		switch c.U8() {
 		case rleBaseAddressx:
-			base, ok = u.indexed(c.uleb())
+			base, ok = u.indexed(c.ULEB())
 		case rleStartxEndx:
-			if lo, ok = u.indexed(c.uleb()); ok {
-				hi, ok = u.indexed(c.uleb())
+			if lo, ok = u.indexed(c.ULEB()); ok {
+				hi, ok = u.indexed(c.ULEB())
 			}
 		case rleStartxLength:
-			lo, ok = u.indexed(c.uleb())
-			hi = lo + c.uleb()
+			lo, ok = u.indexed(c.ULEB())
+			hi = lo + c.ULEB()
 		case rleOffsetPair:
-			lo = base + c.uleb()
-			hi = base + c.uleb()
+			lo = base + c.ULEB()
+			hi = base + c.ULEB()
 		case rleBaseAddress:
-			base = c.uint(int(u.address))
+			base = c.Uint(int(u.address))
 		case rleStartEnd:
-			lo, hi = c.uint(int(u.address)), c.uint(int(u.address))
+			lo, hi = c.Uint(int(u.address)), c.Uint(int(u.address))
 		case rleStartLength:
-			lo = c.uint(int(u.address))
-			hi = lo + c.uleb()
+			lo = c.Uint(int(u.address))
+			hi = lo + c.ULEB()
 		default: // the end, or a kind of the future, whose length nobody knows
 			return
 		}
-		if c.bad || !ok {
+		if c.Bad || !ok {
 			return
 		}
 		if lo < hi {
 			each(lo, hi)
 		}
-		off += uint64(c.pos)
+		off += uint64(c.Pos)
 	}
 }

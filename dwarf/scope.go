@@ -81,15 +81,15 @@ func (s *scopes) read(u *unit, budget *budget) (err error) {
 	if t.table, err = u.table(); err != nil {
 		return err
 	}
-	c := cursor{b: b, pos: int(u.dies - u.off)}
+	c := cursor{B: b, Pos: int(u.dies - u.off)}
 	var levels []level
-	for c.pos < len(b) && budget.spend(1) {
-		at := c.pos
-		code := c.uleb()
+	for c.Pos < len(b) && budget.spend(1) {
+		at := c.Pos
+		code := c.ULEB()
 		if code == 0 {
 			if len(levels) > 0 {
 				if l := levels[len(levels)-1]; l.own {
-					s.all[l.scope].end = u.off + int64(c.pos)
+					s.all[l.scope].end = u.off + int64(c.Pos)
 				}
 				levels = levels[:len(levels)-1]
 			}
@@ -103,7 +103,7 @@ func (s *scopes) read(u *unit, budget *budget) (err error) {
 			return u.file.info.wrong("entry", u.off+int64(at))
 		}
 		sibling := t.other(&c, a)
-		if c.bad || len(levels) > maxDepth || len(s.all) >= maxScopes {
+		if c.Bad || len(levels) > maxDepth || len(s.all) >= maxScopes {
 			return u.file.info.wrong("entry", u.off+int64(at))
 		}
 		in := level{scope: -1}
@@ -118,8 +118,8 @@ func (s *scopes) read(u *unit, budget *budget) (err error) {
 		case len(levels) > 0 && a.qualifies():
 			s.all = append(s.all, scope{start: u.off + int64(at), parent: in.scope})
 			in = level{int32(len(s.all) - 1), true}
-		case len(levels) > 0 && sibling > c.pos && sibling <= len(b):
-			c.pos = sibling
+		case len(levels) > 0 && sibling > c.Pos && sibling <= len(b):
+			c.Pos = sibling
 			continue
 		}
 		levels = append(levels, in)

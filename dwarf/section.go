@@ -123,9 +123,9 @@ func (s *section) uint(off uint64, n int) (uint64, bool) {
 	if off > math.MaxInt64 {
 		return 0, false
 	}
-	c := cursor{b: s.at(int64(off), n)}
-	v := c.uint(n)
-	return v, !c.bad
+	c := cursor{B: s.at(int64(off), n)}
+	v := c.Uint(n)
+	return v, !c.Bad
 }
 
 func plain(s *object.Section) *section {

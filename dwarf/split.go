@@ -154,11 +154,11 @@ func (d *Data) openPackage() (*pack, error) {
 }
 
 func (p *pack) read() error {
-	c := cursor{b: p.index.at(0, 16+4*maxColumns)}
-	p.version = uint64(c.u32()) // of DWARF 5: 2 bytes and padding
-	columns := uint64(c.u32())
-	p.units, p.slots = uint64(c.u32()), uint64(c.u32())
-	if c.bad || p.version != 2 && p.version != 5 || columns > maxColumns || p.slots&(p.slots-1) != 0 {
+	c := cursor{B: p.index.at(0, 16+4*maxColumns)}
+	p.version = uint64(c.U32()) // of DWARF 5: 2 bytes and padding
+	columns := uint64(c.U32())
+	p.units, p.slots = uint64(c.U32()), uint64(c.U32())
+	if c.Bad || p.version != 2 && p.version != 5 || columns > maxColumns || p.slots&(p.slots-1) != 0 {
 		return p.index.wrong("header", 0)
 	}
 	p.hashes = 16

@@ -63,10 +63,10 @@ func (t *tree) pass(everything bool) error {
 		t.inner[i] = -1
 	}
 	u := t.unit
-	c := cursor{b: t.b, pos: int(u.dies - u.off)}
-	for c.pos < len(c.b) && t.budget.spend(1) {
-		at := c.pos
-		code := c.uleb()
+	c := cursor{B: t.b, Pos: int(u.dies - u.off)}
+	for c.Pos < len(c.B) && t.budget.spend(1) {
+		at := c.Pos
+		code := c.ULEB()
 		if code == 0 {
 			if t.levels = t.levels[:len(t.levels)-1]; len(t.levels) <= 1 {
 				return nil
@@ -83,12 +83,12 @@ func (t *tree) pass(everything bool) error {
 		case a.function:
 			in, sibling, jump = t.function(&c, a, at, in)
 		case a.size >= 0 && !a.sibling:
-			c.skip(uint64(a.size))
+			c.Skip(uint64(a.size))
 		default:
 			sibling = t.other(&c, a)
 			jump = !holds(a.tag)
 		}
-		if c.bad || len(t.found) >= maxFound {
+		if c.Bad || len(t.found) >= maxFound {
 			return u.file.info.wrong("entry", u.off+int64(at))
 		}
 		switch {
@@ -96,8 +96,8 @@ func (t *tree) pass(everything bool) error {
 			if len(t.levels) == 1 { // a root without children
 				return nil
 			}
-		case jump && sibling > c.pos && sibling <= len(c.b) && !everything:
-			c.pos = sibling
+		case jump && sibling > c.Pos && sibling <= len(c.B) && !everything:
+			c.Pos = sibling
 		case len(t.levels) > maxDepth:
 			return fmt.Errorf("entry at %#x of %s: more than %d levels deep: %w", u.off+int64(at), u.file.info.name, maxDepth, ErrFormat)
 		default:
@@ -130,7 +130,7 @@ func (t *tree) other(c *cursor, a *abbrev) (sibling int) {
 		case s.form != 0:
 			t.unit.pass(c, s.form)
 		default:
-			c.skip(uint64(s.jump))
+			c.Skip(uint64(s.jump))
 		}
 	}
 	return sibling
@@ -157,7 +157,7 @@ func (t *tree) function(c *cursor, a *abbrev, at int, in int32) (inside int32, s
 			u.pass(c, s.form)
 			continue
 		case s.name == 0:
-			c.skip(uint64(s.jump))
+			c.Skip(uint64(s.jump))
 			continue
 		}
 		v := u.value(c, s.attr)
@@ -186,7 +186,7 @@ func (t *tree) function(c *cursor, a *abbrev, at int, in int32) (inside int32, s
 		x.parent = in
 		x.entry, _ = u.reference(origin)
 	}
-	if c.bad || low.form == 0 && lists.form == 0 {
+	if c.Bad || low.form == 0 && lists.form == 0 {
 		return x.parent, sibling, true
 	}
 	id := int32(-1)

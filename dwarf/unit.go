@@ -44,36 +44,36 @@ type unit struct {
 
 // readHeader decodes the header at an offset.
 func (f *file) readHeader(off int64) (*unit, error) {
-	c := cursor{b: f.info.at(off, 40)}
-	n, is64 := c.length()
-	start := off + int64(c.pos)
+	c := cursor{B: f.info.at(off, 40)}
+	n, is64 := length(&c)
+	start := off + int64(c.Pos)
 	u := &unit{file: f, off: off, kind: unitCompile, addrs: f.addr, strOffsets: f.strOffsets, rnglists: f.rnglists, ranges: f.ranges}
-	version := c.u16()
+	version := c.U16()
 	u.format = format{version: uint8(min(version, math.MaxUint8)), is64: is64}
 	if f.info.err != nil {
 		return nil, f.info.err
 	}
-	if c.bad || n > uint64(f.info.size-start) {
+	if c.Bad || n > uint64(f.info.size-start) {
 		return nil, fmt.Errorf("unit at %#x of %s: %d bytes: %w", off, f.info.name, n, ErrFormat)
 	}
 	u.end = start + int64(n)
 	switch {
 	case version >= 2 && version <= 4:
-		u.abbrev, u.address = c.offset(is64), c.u8()
+		u.abbrev, u.address = sectionOffset(&c, is64), c.U8()
 	case version == 5:
-		u.kind, u.address, u.abbrev = c.u8(), c.u8(), c.offset(is64)
+		u.kind, u.address, u.abbrev = c.U8(), c.U8(), sectionOffset(&c, is64)
 		switch u.kind {
 		case unitSkeleton, unitSplitCompile:
-			u.dwoID = c.u64()
+			u.dwoID = c.U64()
 		case unitType, unitSplitType:
-			c.skip(uint64(8 + u.offset()))
+			c.Skip(uint64(8 + u.offset()))
 		}
 	default: // the next unit can still be found
 		u.kind = 0
 		return u, nil
 	}
-	u.dies = off + int64(c.pos)
-	if c.bad || u.dies > u.end || (u.address != 8 && u.address != 4) {
+	u.dies = off + int64(c.Pos)
+	if c.Bad || u.dies > u.end || (u.address != 8 && u.address != 4) {
 		return nil, fmt.Errorf("unit at %#x of %s: %w", off, f.info.name, ErrFormat)
 	}
 	return u, nil
@@ -97,9 +97,9 @@ func (f *file) unit(off int64) (*unit, error) {
 		}
 	}
 	for _, n := range []int64{512, 16 << 10} {
-		c := cursor{b: f.info.at(u.dies, int(min(n, u.end-u.dies)))}
-		code := c.uleb()
-		if c.bad || code == 0 { // an empty unit
+		c := cursor{B: f.info.at(u.dies, int(min(n, u.end-u.dies)))}
+		code := c.ULEB()
+		if c.Bad || code == 0 { // an empty unit
 			return u, nil
 		}
 		a, err := f.rootAbbrev(u.abbrev, code)
@@ -110,10 +110,10 @@ func (f *file) unit(off int64) (*unit, error) {
 		for _, x := range a.attrs {
 			u.set(x.name, u.value(&c, x))
 		}
-		if !c.bad {
+		if !c.Bad {
 			break
 		}
-		if int64(len(c.b)) == u.end-u.dies || n > 512 {
+		if int64(len(c.B)) == u.end-u.dies || n > 512 {
 			return nil, fmt.Errorf("root entry of the unit at %#x of %s: %w", off, f.info.name, ErrFormat)
 		}
 	}

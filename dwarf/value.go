@@ -16,7 +16,7 @@ type value struct {
 func (f format) value(c *cursor, a attr) value {
 	form := a.form
 	for depth := 0; form == formIndirect && depth < 8; depth++ {
-		form = uint16(min(c.uleb(), math.MaxUint16))
+		form = uint16(min(c.ULEB(), math.MaxUint16))
 	}
 	v := value{form: form}
 	switch form {
@@ -25,16 +25,16 @@ func (f format) value(c *cursor, a attr) value {
 	case formFlagPresent:
 		v.n = 1
 	case formString:
-		v.text = c.text()
+		v.text = c.Text()
 	case formSdata:
-		v.n = uint64(c.sleb())
+		v.n = uint64(c.SLEB())
 	case formUdata, formRefUdata, formStrx, formAddrx, formRnglistx, formGNUAddrIndex, formGNUStrIndex:
-		v.n = c.uleb()
+		v.n = c.ULEB()
 	case formAddrxOffset:
-		v.n, v.add = c.uleb(), c.u32()
+		v.n, v.add = c.ULEB(), c.U32()
 	default:
 		if n, ok := f.size(form); ok && n <= 8 {
-			v.n = c.uint(n)
+			v.n = c.Uint(n)
 		} else {
 			f.pass(c, form)
 		}

@@ -109,9 +109,9 @@ func (b *builder) add(e *cie, start, size uint64, instructions []byte, src *sour
 func (b *builder) run(e *cie, start, limit, base uint64, instructions []byte, src *source, at int64) {
 	b.begin(&e.initial, start)
 	first := len(b.rows)
-	c := cursor{b: instructions}
-	for c.more() {
-		op := c.u8()
+	c := object.Cursor{B: instructions}
+	for c.More() {
+		op := c.U8()
 		if op == opNop { // padding
 			continue
 		}
@@ -121,7 +121,7 @@ func (b *builder) run(e *cie, start, limit, base uint64, instructions []byte, sr
 		} else if delta >= limit-b.loc {
 			break // none of what follows applies
 		}
-		if c.bad {
+		if c.Bad {
 			b.broken = ReasonMalformed
 		}
 		if b.broken != 0 {

@@ -2,7 +2,11 @@
 
 package unwind
 
-import "bytes"
+import (
+	"bytes"
+
+	"github.com/carverauto/serviceradar-profiler/object"
+)
 
 // Expressions (DWARF 5 section 2.5) could compute anything. In call frame
 // information there are a handful, written by linkers, by compilers for one
@@ -40,29 +44,29 @@ func cfaExpression(b []byte, a *arch) cfa {
 			return cfa{kind: cfaPLT, off: n}
 		}
 	}
-	c := cursor{b: b}
+	c := object.Cursor{B: b}
 	reg, off, ok := breg(&c)
 	if !ok {
 		return cfa{kind: cfaUnknown}
 	}
-	if !c.more() {
+	if !c.More() {
 		return cfa{kind: cfaRegister, reg: reg, off: off}
 	}
 	f := cfa{kind: cfaDeref, reg: reg, off: off}
-	if c.u8() != exprDeref {
+	if c.U8() != exprDeref {
 		return cfa{kind: cfaUnknown}
 	}
-	if c.more() {
-		switch op := c.u8(); {
+	if c.More() {
+		switch op := c.U8(); {
 		case op == exprPlusConst:
-			f.add = int64(c.uleb())
-		case op >= exprLit0 && op <= exprLit31 && c.u8() == exprPlus:
+			f.add = int64(c.ULEB())
+		case op >= exprLit0 && op <= exprLit31 && c.U8() == exprPlus:
 			f.add = int64(op - exprLit0)
 		default:
 			return cfa{kind: cfaUnknown}
 		}
 	}
-	if c.bad || c.more() {
+	if c.Bad || c.More() {
 		return cfa{kind: cfaUnknown}
 	}
 	return f
@@ -71,15 +75,15 @@ func cfaExpression(b []byte, a *arch) cfa {
 // placeExpression recognizes reg + off: as the place where the value is, or as
 // the value itself.
 func placeExpression(b []byte, kind placeKind) place {
-	c := cursor{b: b}
-	if reg, off, ok := breg(&c); ok && !c.more() {
+	c := object.Cursor{B: b}
+	if reg, off, ok := breg(&c); ok && !c.More() {
 		return place{kind: kind, reg: reg, off: off}
 	}
 	return place{kind: placeUnknown}
 }
 
-func breg(c *cursor) (reg uint8, off int64, ok bool) {
-	op := c.u8()
-	off = c.sleb()
-	return op - exprBreg0, off, op >= exprBreg0 && op <= exprBreg31 && !c.bad
+func breg(c *object.Cursor) (reg uint8, off int64, ok bool) {
+	op := c.U8()
+	off = c.SLEB()
+	return op - exprBreg0, off, op >= exprBreg0 && op <= exprBreg31 && !c.Bad
 }

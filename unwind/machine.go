@@ -2,7 +2,11 @@
 
 package unwind
 
-import "math"
+import (
+	"math"
+
+	"github.com/carverauto/serviceradar-profiler/object"
+)
 
 // The machine runs call frame instructions (DWARF 5 section 6.4.2). They build
 // a table with a line for each change: where the CFA is, and where each
@@ -124,15 +128,15 @@ const (
 // initial runs a CIE's instructions.
 func (m *machine) initial(e *cie, b []byte) (state, Reason) {
 	m.begin(&state{}, 0)
-	c := cursor{b: b}
-	for c.more() && m.broken == 0 {
-		op := c.u8()
+	c := object.Cursor{B: b}
+	for c.More() && m.broken == 0 {
+		op := c.U8()
 		if op&0xc0 == opAdvanceLoc || op != opNop && op <= opAdvanceLoc4 || op == opAdvanceLoc8 {
 			return state{}, ReasonMalformed
 		}
 		m.step(op, &c, e)
 	}
-	if c.bad {
+	if c.Bad {
 		m.broken = ReasonMalformed
 	}
 	return m.s, m.broken
@@ -145,18 +149,18 @@ func (m *machine) begin(s *state, loc uint64) {
 // advance returns how far an instruction moves the location; false if it is
 // not one that does. at is where in the source the cursor's bytes begin, which
 // the address in DW_CFA_set_loc may be relative to.
-func (m *machine) advance(op uint8, c *cursor, e *cie, src *source, at int64) (delta uint64, moves bool) {
+func (m *machine) advance(op uint8, c *object.Cursor, e *cie, src *source, at int64) (delta uint64, moves bool) {
 	switch {
 	case op&0xc0 == opAdvanceLoc:
 		return uint64(op&0x3f) * e.codeAlign, true
 	case op == opAdvanceLoc1:
-		return uint64(c.u8()) * e.codeAlign, true
+		return uint64(c.U8()) * e.codeAlign, true
 	case op == opAdvanceLoc2:
-		return uint64(c.u16()) * e.codeAlign, true
+		return uint64(c.U16()) * e.codeAlign, true
 	case op == opAdvanceLoc4:
-		return uint64(c.u32()) * e.codeAlign, true
+		return uint64(c.U32()) * e.codeAlign, true
 	case op == opAdvanceLoc8:
-		return c.u64() * e.codeAlign, true
+		return c.U64() * e.codeAlign, true
 	case op == opSetLoc:
 		to, ok := src.pointer(c, e.encoding, at, m.loc)
 		if !ok {
@@ -170,11 +174,11 @@ func (m *machine) advance(op uint8, c *cursor, e *cie, src *source, at int64) (d
 }
 
 // step runs an instruction that does not move the location.
-func (m *machine) step(op uint8, c *cursor, e *cie) {
+func (m *machine) step(op uint8, c *object.Cursor, e *cie) {
 	m.dirty = true
 	switch op & 0xc0 {
 	case opOffset:
-		m.set(uint64(op&0x3f), place{kind: placeAtCFA, off: int64(c.uleb()) * e.dataAlign})
+		m.set(uint64(op&0x3f), place{kind: placeAtCFA, off: int64(c.ULEB()) * e.dataAlign})
 		return
 	case opRestore:
 		m.restore(uint64(op&0x3f), e)
@@ -185,7 +189,7 @@ func (m *machine) step(op uint8, c *cursor, e *cie) {
 		// Whether the return address is signed does not matter: signatures are
 		// masked away.
 	case opArgsSize:
-		c.uleb()
+		c.ULEB()
 	case opRememberState:
 		if m.depth == maxStates {
 			m.broken = ReasonNesting
@@ -207,48 +211,48 @@ func (m *machine) step(op uint8, c *cursor, e *cie) {
 	}
 }
 
-func (m *machine) defineCFA(op uint8, c *cursor, e *cie) {
+func (m *machine) defineCFA(op uint8, c *object.Cursor, e *cie) {
 	f := &m.s.cfa
 	if f.kind != cfaRegister {
 		// Only a register and its offset can be changed one at a time (DWARF 5
 		// section 6.4.2.2); a register alone after an expression means offset 0
 		// in no standard, so it stays unknown.
 		if op == opDefCFARegister || op == opDefCFAOffset || op == opDefCFAOffsetSF {
-			c.sleb()
+			c.SLEB()
 			*f = cfa{kind: cfaUnknown}
 			return
 		}
 	}
 	switch op {
 	case opDefCFA:
-		*f = cfa{kind: cfaRegister, reg: register(c.uleb()), off: int64(c.uleb())}
+		*f = cfa{kind: cfaRegister, reg: register(c.ULEB()), off: int64(c.ULEB())}
 	case opDefCFASF:
-		*f = cfa{kind: cfaRegister, reg: register(c.uleb()), off: c.sleb() * e.dataAlign}
+		*f = cfa{kind: cfaRegister, reg: register(c.ULEB()), off: c.SLEB() * e.dataAlign}
 	case opDefCFARegister:
-		f.reg = register(c.uleb())
+		f.reg = register(c.ULEB())
 	case opDefCFAOffset:
-		f.off = int64(c.uleb())
+		f.off = int64(c.ULEB())
 	case opDefCFAOffsetSF:
-		f.off = c.sleb() * e.dataAlign
+		f.off = c.SLEB() * e.dataAlign
 	case opDefCFAExpression:
-		*f = cfaExpression(c.take(c.uleb()), m.arch)
+		*f = cfaExpression(c.Take(c.ULEB()), m.arch)
 	}
 }
 
 // saved runs the instructions that say where a register was saved.
-func (m *machine) saved(op uint8, c *cursor, e *cie) {
-	reg := c.uleb()
+func (m *machine) saved(op uint8, c *object.Cursor, e *cie) {
+	reg := c.ULEB()
 	switch op {
 	case opOffsetExtended:
-		m.set(reg, place{kind: placeAtCFA, off: int64(c.uleb()) * e.dataAlign})
+		m.set(reg, place{kind: placeAtCFA, off: int64(c.ULEB()) * e.dataAlign})
 	case opOffsetExtendedSF:
-		m.set(reg, place{kind: placeAtCFA, off: c.sleb() * e.dataAlign})
+		m.set(reg, place{kind: placeAtCFA, off: c.SLEB() * e.dataAlign})
 	case opNegativeOffsetExtended:
-		m.set(reg, place{kind: placeAtCFA, off: -int64(c.uleb()) * e.dataAlign})
+		m.set(reg, place{kind: placeAtCFA, off: -int64(c.ULEB()) * e.dataAlign})
 	case opValOffset:
-		m.set(reg, place{kind: placeIsCFA, off: int64(c.uleb()) * e.dataAlign})
+		m.set(reg, place{kind: placeIsCFA, off: int64(c.ULEB()) * e.dataAlign})
 	case opValOffsetSF:
-		m.set(reg, place{kind: placeIsCFA, off: c.sleb() * e.dataAlign})
+		m.set(reg, place{kind: placeIsCFA, off: c.SLEB() * e.dataAlign})
 	case opRestoreExtended:
 		m.restore(reg, e)
 	case opUndefined:
@@ -256,11 +260,11 @@ func (m *machine) saved(op uint8, c *cursor, e *cie) {
 	case opSameValue:
 		m.set(reg, place{kind: placeSame})
 	case opRegister:
-		m.set(reg, place{kind: placeRegister, reg: register(c.uleb())})
+		m.set(reg, place{kind: placeRegister, reg: register(c.ULEB())})
 	case opExpression:
-		m.set(reg, placeExpression(c.take(c.uleb()), placeAtRegister))
+		m.set(reg, placeExpression(c.Take(c.ULEB()), placeAtRegister))
 	case opValExpression:
-		m.set(reg, placeExpression(c.take(c.uleb()), placeIsRegister))
+		m.set(reg, placeExpression(c.Take(c.ULEB()), placeIsRegister))
 	default:
 		m.broken = ReasonMalformed
 	}

@@ -7,6 +7,8 @@ import (
 	"cmp"
 	"io"
 	"slices"
+
+	"github.com/carverauto/serviceradar-profiler/object"
 )
 
 // Call frame information is a sequence of records (DWARF 5 section 6.4.1; LSB
@@ -155,21 +157,21 @@ func (b *builder) read(src *source) error {
 // record reads a CIE or an FDE: all of its bytes, how many of them are the
 // length, and the offset of the first.
 func (f *frames) record(b []byte, head int, off int64) {
-	c := cursor{b: b, i: head}
+	c := object.Cursor{B: b, Pos: head}
 	field := off + int64(head)
 	var id uint64
 	isCIE := false
 	if wide := head == 12; wide && f.src.debug {
-		id = c.u64()
+		id = c.U64()
 		isCIE = id == ^uint64(0)
 	} else {
-		id = uint64(c.u32()) // 4 bytes in .eh_frame, whatever the length's format
+		id = uint64(c.U32()) // 4 bytes in .eh_frame, whatever the length's format
 		isCIE = id == 0
 		if f.src.debug {
 			isCIE = id == 0xffffffff
 		}
 	}
-	if c.bad {
+	if c.Bad {
 		f.unexpressed[ReasonMalformed]++
 		return
 	}
@@ -216,12 +218,12 @@ func (f *frames) find(off int64) *cie {
 }
 
 // cie reads a CIE after its ID.
-func (f *frames) cie(c *cursor, off int64) cie {
+func (f *frames) cie(c *object.Cursor, off int64) cie {
 	var e cie
-	version := c.u8()
-	augmentation := c.text()
+	version := c.U8()
+	augmentation := c.Text()
 	if version == 4 { // sizes of addresses and segment selectors
-		if size, selector := c.u8(), c.u8(); size != 8 || selector != 0 {
+		if size, selector := c.U8(), c.U8(); size != 8 || selector != 0 {
 			e.unreadable = ReasonEncoding
 			return e
 		}
@@ -230,15 +232,15 @@ func (f *frames) cie(c *cursor, off int64) cie {
 		return e
 	}
 	if bytes.Equal(augmentation, []byte("eh")) { // g++ 2: a pointer of its own
-		c.u64()
+		c.U64()
 		augmentation = nil
 	}
-	e.codeAlign, e.dataAlign = c.uleb(), c.sleb()
+	e.codeAlign, e.dataAlign = c.ULEB(), c.SLEB()
 	var ra uint64
 	if version == 1 {
-		ra = uint64(c.u8())
+		ra = uint64(c.U8())
 	} else {
-		ra = c.uleb()
+		ra = c.ULEB()
 	}
 	if ra != uint64(f.arch.ra) {
 		e.bad = ReasonReturn
@@ -246,11 +248,11 @@ func (f *frames) cie(c *cursor, off int64) cie {
 	if len(augmentation) > 0 && !f.augmentation(c, augmentation, &e, off) {
 		e.unreadable = ReasonEncoding
 	}
-	if c.bad {
+	if c.Bad {
 		e.unreadable = ReasonMalformed
 	}
 	if e.unreadable == 0 && e.bad == 0 {
-		e.initial, e.bad = f.machine.initial(&e, c.b[c.i:])
+		e.initial, e.bad = f.machine.initial(&e, c.B[c.Pos:])
 	}
 	if e.unreadable != 0 || e.bad != 0 {
 		e = cie{codeAlign: e.codeAlign, encoding: e.encoding, augmented: e.augmented, unreadable: e.unreadable, bad: e.bad}
@@ -261,24 +263,24 @@ func (f *frames) cie(c *cursor, off int64) cie {
 // augmentation reads what the letters of the augmentation string say (LSB Core
 // section 10.6.1.1.1); false if there is one that we do not know, because then
 // it is not known what the others mean.
-func (f *frames) augmentation(c *cursor, letters []byte, e *cie, off int64) bool {
+func (f *frames) augmentation(c *object.Cursor, letters []byte, e *cie, off int64) bool {
 	if letters[0] != 'z' {
 		return false
 	}
 	e.augmented = true
-	size := c.uleb()
-	if size > uint64(len(c.b)-c.i) {
+	size := c.ULEB()
+	if size > uint64(len(c.B)-c.Pos) {
 		return false
 	}
-	end := c.i + int(size)
+	end := c.Pos + int(size)
 	for _, l := range letters[1:] {
 		switch l {
 		case 'R':
-			e.encoding = c.u8()
+			e.encoding = c.U8()
 		case 'L':
-			c.u8()
+			c.U8()
 		case 'P': // the personality routine; of no interest, but what follows it is
-			if enc := c.u8(); enc != encodingOmit {
+			if enc := c.U8(); enc != encodingOmit {
 				if _, ok := f.src.pointer(c, enc&^encodingIndirect, off, 0); !ok {
 					return false
 				}
@@ -290,31 +292,31 @@ func (f *frames) augmentation(c *cursor, letters []byte, e *cie, off int64) bool
 			return false
 		}
 	}
-	if c.i > end {
+	if c.Pos > end {
 		return false
 	}
-	c.i = end
+	c.Pos = end
 	return true
 }
 
 // function reads an FDE after its CIE pointer.
-func (f *frames) function(c *cursor, e *cie, off int64) {
+func (f *frames) function(c *object.Cursor, e *cie, off int64) {
 	if e.unreadable != 0 {
 		f.unexpressed[e.unreadable]++
 		return
 	}
 	start, ok := f.src.pointer(c, e.encoding, off, 0)
 	size, _ := f.src.pointer(c, e.encoding&0x0f, off, 0)
-	if !ok || c.bad {
+	if !ok || c.Bad {
 		f.unexpressed[ReasonEncoding]++
 		return
 	}
 	if e.augmented {
-		c.take(c.uleb())
+		c.Take(c.ULEB())
 	}
-	if c.bad {
+	if c.Bad {
 		f.unexpressed[ReasonMalformed]++
 		return
 	}
-	f.add(e, start, size, c.b[c.i:], f.src, off+int64(c.i))
+	f.add(e, start, size, c.B[c.Pos:], f.src, off+int64(c.Pos))
 }

@@ -5,12 +5,15 @@ package unwind
 import (
 	"compress/zlib"
 	"debug/elf"
+	"encoding/binary"
 	"errors"
 	"io"
 	"math"
 
 	"github.com/carverauto/serviceradar-profiler/object"
 )
+
+var le = binary.LittleEndian
 
 // source is one place with call frame information.
 type source struct {
@@ -103,16 +106,16 @@ func headerSource(f *object.File) (source, bool) {
 		return source{}, false
 	}
 	header := source{addr: uint64(p.ObjAddr), got: uint64(p.ObjAddr)} // datarel counts from the header here
-	c := cursor{b: b[:], i: 4}
+	c := object.Cursor{B: b[:], Pos: 4}
 	at, ok := header.pointer(&c, b[1], 0, 0)
-	if !ok || c.bad {
+	if !ok || c.Bad {
 		return source{}, false
 	}
 	functions, ok := uint64(0), true
 	if b[2] != encodingOmit {
 		functions, ok = header.pointer(&c, b[2], 0, 0)
 	}
-	if !ok || c.bad {
+	if !ok || c.Bad {
 		functions = 0
 	}
 	for i := range f.Segments() {
@@ -154,8 +157,8 @@ const (
 // pointer reads an encoded pointer. start is the offset in the source of the
 // cursor's first byte; function is what funcrel counts from. False if the
 // value cannot be known from the file, or the encoding does not exist.
-func (s *source) pointer(c *cursor, encoding uint8, start int64, function uint64) (uint64, bool) {
-	here := s.addr + uint64(start) + uint64(c.i)
+func (s *source) pointer(c *object.Cursor, encoding uint8, start int64, function uint64) (uint64, bool) {
+	here := s.addr + uint64(start) + uint64(c.Pos)
 	var base uint64
 	switch encoding & 0x70 {
 	case 0:
@@ -168,26 +171,26 @@ func (s *source) pointer(c *cursor, encoding uint8, start int64, function uint64
 	case encodingFunction:
 		base = function
 	case encodingAligned:
-		c.take(-here & 7)
+		c.Take(-here & 7)
 	default:
 		return 0, false
 	}
 	var v uint64
 	switch encoding & 0x0f {
 	case encodingAbsolute, encodingU8, encodingS8:
-		v = c.u64()
+		v = c.U64()
 	case encodingULEB:
-		v = c.uleb()
+		v = c.ULEB()
 	case encodingU2:
-		v = uint64(c.u16())
+		v = uint64(c.U16())
 	case encodingU4:
-		v = uint64(c.u32())
+		v = uint64(c.U32())
 	case encodingSLEB:
-		v = uint64(c.sleb())
+		v = uint64(c.SLEB())
 	case encodingS2:
-		v = uint64(int16(c.u16()))
+		v = uint64(int16(c.U16()))
 	case encodingS4:
-		v = uint64(int32(c.u32()))
+		v = uint64(int32(c.U32()))
 	default:
 		return 0, false
 	}
