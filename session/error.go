@@ -20,6 +20,7 @@ var (
 	ErrBusy        = errors.New("busy")        // all places are taken: ask again later
 	ErrUnavailable = errors.New("unavailable") // who should answer cannot be reached, or is about to stop
 	ErrTooLarge    = errors.New("too large")   // for what is left of a limit
+	ErrCanceled    = errors.New("canceled")    // the session, not the call that asks: that is context.Canceled
 )
 
 // Error is a failure that a user meets: what is wrong, and what to do. Its

@@ -20,6 +20,7 @@ var kinds = []struct {
 	{"busy", ErrBusy},
 	{"unavailable", ErrUnavailable},
 	{"too_large", ErrTooLarge},
+	{"canceled", ErrCanceled},
 	{"no_process", fs.ErrNotExist},
 	{"permission", fs.ErrPermission},
 	{"unsupported", errors.ErrUnsupported},
