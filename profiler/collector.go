@@ -3,7 +3,6 @@
 package profiler
 
 import (
-	"fmt"
 	"maps"
 	"os"
 	"runtime"
@@ -17,7 +16,6 @@ import (
 	"github.com/carverauto/serviceradar-profiler/debugfile"
 	"github.com/carverauto/serviceradar-profiler/object"
 	"github.com/carverauto/serviceradar-profiler/profile"
-	"github.com/carverauto/serviceradar-profiler/remedy"
 	"github.com/carverauto/serviceradar-profiler/sampler"
 	"github.com/carverauto/serviceradar-profiler/session"
 	"github.com/carverauto/serviceradar-profiler/symbol"
@@ -33,23 +31,30 @@ type collector struct {
 	builder *profile.Builder
 	kernel  profile.MappingID
 	objects objects
-	names   symbol.Resolver
+	cache   *symbol.Cache
 	ids     []profile.AddressID // scratch
 	hot     hot
 	sampler *sampler.Sampler
 	notices *sampler.Notices
 	heard   sync.WaitGroup
 	feeder  *feeder
-	ends    map[profile.End]uint64
 	ready   bool // at the end, a target was ready to run
 
-	draining sync.Mutex // held while the sampler is asked for counts; before mu
-	failed   error      // of a drain: it ends the session
+	// draining is held while the sampler is asked for counts; before mu. It
+	// guards what follows, and that notices is there.
+	draining sync.Mutex
+	failed   error          // of a drain: it ends the session
+	finished bool           // nothing is left to be drained
+	totals   sampler.Totals // of then
 
-	mu      sync.Mutex // guards targets and what they hold, objects and builder: notices come from their own goroutine
-	targets map[int]*target
-	over    []*target // those whose exit was just heard of
-	late    bool      // notices are heard in the middle of a drain
+	// mu guards what follows, and meta, objects and builder: notices come from
+	// their own goroutine.
+	mu        sync.Mutex
+	ends      map[profile.End]uint64
+	truncated uint64
+	targets   map[int]*target
+	over      []*target // those whose exit was just heard of
+	late      bool      // notices are heard in the middle of a drain
 }
 
 func newCollector(spec session.Spec, r *Recorder) (*collector, error) {
@@ -57,11 +62,9 @@ func newCollector(spec session.Spec, r *Recorder) (*collector, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &collector{spec: spec, debug: r.Debug, builder: profile.NewBuilder(), targets: map[int]*target{}, ends: map[profile.End]uint64{}}
+	c := &collector{spec: spec, debug: r.Debug, cache: r.names, builder: profile.NewBuilder(), targets: map[int]*target{}, ends: map[profile.End]uint64{}}
 	c.feeder = newFeeder(c, r.tables)
-	c.names.Open, c.names.FileID, c.names.Cache = c.objects.open, c.objects.fileID, r.names
-	c.names.RunTime = c.runTimeCode
-	c.hot.names.Open, c.hot.names.RunTime = c.objects.open, c.runTimeCode
+	c.hot.names.Open, c.hot.names.RunTime = c.object, c.runTimeCode
 	c.kernel = c.addMapping(profile.Mapping{Kind: profile.MappingKernel, Path: profile.KernelPath, BuildID: kernelBuildID(), Start: kernelStart, Limit: ^profile.Addr(0)}, known{})
 	c.meta = describe()
 	c.meta.FrequencyHz = frequency(spec.Frequency, &c.meta)
@@ -203,7 +206,7 @@ func (c *collector) drainIfDue() (bool, error) {
 func (c *collector) drainWith(before func()) error {
 	c.draining.Lock()
 	defer c.draining.Unlock()
-	if c.failed != nil {
+	if c.failed != nil || c.finished {
 		return c.failed
 	}
 	c.failed = c.sampler.Drain(func(n sampler.Count) {
@@ -245,6 +248,9 @@ func (c *collector) add(n sampler.Count) {
 	if n.Stack.End != profile.EndNone {
 		c.ends[n.Stack.End] += n.N
 	}
+	if n.Stack.Truncated {
+		c.truncated += n.N
+	}
 	c.builder.Add(n.Thread, ids, n.Stack.Truncated, n.N)
 }
 
@@ -268,49 +274,6 @@ func (c *collector) addMapping(m profile.Mapping, of known) profile.MappingID {
 	return id
 }
 
-// started notes what is to be compared at the end with how it was when
-// sampling began.
-func (c *collector) started(s *sampler.Sampler) {
-	c.meta.Start = time.Now()
-	c.meta.CPUs = s.CPUs()
-	for _, t := range c.targets {
-		t.look()
-		t.cpuFrom = t.cpu
-	}
-}
-
-// stopped does so at the moment when sampling ended. Notices are over then.
-func (c *collector) stopped() error {
-	c.meta.DurationNs = int64(time.Since(c.meta.Start))
-	err := c.drain() // while there are notices
-	c.stopListening()
-	if c.feeder.warning != "" {
-		c.meta.Warn(c.feeder.warning)
-	}
-	for _, t := range c.targets {
-		if stat := t.look(); t.running && stat.State == 'R' {
-			c.ready = true
-		}
-		c.meta.CPUTimeNs += int64(max(0, t.cpu-t.cpuFrom))
-	}
-	return err
-}
-
-// account takes over what the sampler counted.
-func (c *collector) account(totals sampler.Totals) {
-	c.meta.Counts.Lost = totals.Lost
-	c.meta.Ends = map[string]uint64{}
-	for end, n := range c.ends {
-		c.meta.Ends[end.String()] = n
-	}
-	if totals.LostParts > 0 {
-		c.meta.Warn(fmt.Sprintf("%d samples have no kernel part: before Linux 5.4 such parts are kept by the kernel, which had no room for them", totals.LostParts))
-	}
-	if totals.FirstSample != 0 {
-		c.meta.FirstSample = time.Now().Add(totals.FirstSample - monotonic())
-	}
-}
-
 // monotonic is the clock that the kernel side reads.
 func monotonic() time.Duration {
 	var ts unix.Timespec
@@ -318,26 +281,6 @@ func monotonic() time.Duration {
 		panic(err) // only for a clock that does not exist
 	}
 	return time.Duration(ts.Nano())
-}
-
-func (c *collector) symbolize() {
-	from := time.Now()
-	debug, err := openDebugFiles(&c.objects, c.debug)
-	if err != nil {
-		c.meta.Warn(err.Error())
-	} else {
-		defer debug.close()
-		c.names.Debug = debug.of
-	}
-	c.lastLists()
-	p := c.builder.Profile()
-	c.hot.forget(p)
-	c.meta.Unnamed = symbol.Unnamed(p, c.names.Resolve(p, nil))
-	remedy.Host{}.Fill(c.meta.Unnamed)
-	for _, problem := range c.interpreted(p) {
-		c.meta.Warn(problem.String())
-	}
-	c.meta.SymbolizeNs = int64(time.Since(from))
 }
 
 func (c *collector) close() {

@@ -15,23 +15,24 @@ import (
 // debugFiles is what the names at the end of a session take from debug files:
 // those of the objects that need it, opened when they do.
 type debugFiles struct {
-	finder  *debugfile.Finder
-	objects *objects
-	opened  []*object.File
+	finder *debugfile.Finder
+	place  func(*object.File) debugfile.Object
+	opened []*object.File
 }
 
-// openDebugFiles prepares to look for the debug files of objects.
-func openDebugFiles(o *objects, options debugfile.Options) (*debugFiles, error) {
+// openDebugFiles prepares to look for the debug files of objects, which place
+// tells more of.
+func openDebugFiles(place func(*object.File) debugfile.Object, options debugfile.Options) (*debugFiles, error) {
 	finder, err := debugfile.NewFinder(options)
 	if err != nil {
 		return nil, err
 	}
-	return &debugFiles{finder: finder, objects: o}, nil
+	return &debugFiles{finder: finder, place: place}, nil
 }
 
 // of is what the resolver calls.
 func (d *debugFiles) of(f *object.File) (symbol.Debug, error) {
-	o := d.objects.place(f)
+	o := d.place(f)
 	if calls := symbol.DebugInfo(f, d.options(o)); calls != nil {
 		return symbol.Debug{Calls: calls}, nil
 	}

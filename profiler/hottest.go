@@ -4,6 +4,7 @@ package profiler
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"time"
 
@@ -20,20 +21,14 @@ type hot struct {
 	name  string
 	found time.Time
 	// names looks into the objects alone, because while sampling goes on nobody
-	// waits for debug files. So what it found is looked up again at the end.
+	// waits for debug files. So what it found stays here, and is looked up again
+	// for the profile.
 	names symbol.Resolver
-	user  map[profile.AddressID]bool
+	known map[profile.AddressID][]profile.Frame
 }
 
-// forget takes the names out of the profile that may be better.
-func (h *hot) forget(p *profile.Profile) {
-	for id := range h.user {
-		p.Addresses[id].Frames = nil
-	}
-	h.user = nil
-}
-
-// hottest names the function with the most samples of its own so far.
+// hottest names the function with the most samples of its own so far. Nobody
+// else may look for names meanwhile.
 func (c *collector) hottest() string {
 	if c.hot.name == "" || time.Since(c.hot.found) >= hottestInterval {
 		c.hot.name = c.findHottest()
@@ -42,7 +37,41 @@ func (c *collector) hottest() string {
 	return c.hot.name
 }
 
+// leaves are the addresses with the most samples of their own.
+type leaves struct {
+	profile *profile.Profile    // has these addresses alone
+	ids     []profile.AddressID // of each, in the collector's
+	self    []uint64
+}
+
 func (c *collector) findHottest() string {
+	l := c.leaves()
+	c.hot.resolve(&l)
+	if c.hot.known == nil {
+		c.hot.known = map[profile.AddressID][]profile.Frame{}
+	}
+	byName := map[string]uint64{}
+	best := ""
+	for i := range l.ids {
+		fs := l.profile.Addresses[i].Frames
+		if len(fs) == 0 {
+			continue
+		}
+		name := fs[0].Name
+		if byName[name] += l.self[i]; byName[name] > byName[best] {
+			best = name
+		}
+		if !fs[0].Unknown {
+			c.hot.known[l.ids[i]] = fs
+		}
+	}
+	return best
+}
+
+// leaves copies what the sampling goes on changing.
+func (c *collector) leaves() leaves {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	p := c.builder.Profile()
 	self := map[profile.AddressID]uint64{}
 	for i := range p.Samples {
@@ -50,64 +79,44 @@ func (c *collector) findHottest() string {
 			self[s.Addresses[0]] += s.Count
 		}
 	}
-	leaves := make([]profile.AddressID, 0, len(self))
-	for id := range self {
-		leaves = append(leaves, id)
-	}
-	slices.SortFunc(leaves, func(a, b profile.AddressID) int { return cmp.Compare(self[b], self[a]) })
 	const enough = 64 // addresses, usually of a handful of functions
-	leaves = leaves[:min(len(leaves), enough)]
-	if c.hot.user == nil {
-		c.hot.user = map[profile.AddressID]bool{}
+	ids := slices.SortedFunc(maps.Keys(self), func(a, b profile.AddressID) int { return cmp.Compare(self[b], self[a]) })
+	l := leaves{profile: &profile.Profile{Mappings: slices.Clone(p.Mappings)}, ids: ids[:min(len(ids), enough)]}
+	for _, id := range l.ids {
+		a := p.Addresses[id]
+		a.Frames = c.hot.known[id]
+		l.profile.Addresses = append(l.profile.Addresses, a)
+		l.self = append(l.self, self[id])
 	}
-	c.resolveHot(p, leaves, self)
-	byName := map[string]uint64{}
-	best := ""
-	for _, id := range leaves {
-		a := &p.Addresses[id]
-		if len(a.Frames) == 0 {
-			continue
-		}
-		name := a.Frames[0].Name
-		if byName[name] += self[id]; byName[name] > byName[best] {
-			best = name
-		}
-		switch m := p.Mapping(a.Mapping); {
-		case a.Frames[0].Unknown:
-			a.Frames = nil // so that the end looks again, and says why
-		case m != nil && m.Kind != profile.MappingKernel:
-			c.hot.user[id] = true
-		}
-	}
-	return best
+	return l
 }
 
-// resolveHot names leaves. Problems show at the end, when all are resolved. To
+// resolve names leaves. Problems show at the end, when all are resolved. To
 // name one of the kernel's means to read all of its list, so that is done only
 // if it may change the answer: rarely more than once.
-func (c *collector) resolveHot(p *profile.Profile, leaves []profile.AddressID, self map[profile.AddressID]uint64) {
+func (h *hot) resolve(l *leaves) {
 	user, kernel := []profile.AddressID{}, []profile.AddressID{} // not nil, which means all
 	var open uint64                                              // samples of the kernel's that have no name yet
-	for _, id := range leaves {
-		a := &p.Addresses[id]
-		switch m := p.Mapping(a.Mapping); {
+	for i := range l.ids {
+		a := &l.profile.Addresses[i]
+		switch m := l.profile.Mapping(a.Mapping); {
 		case m == nil || m.Kind != profile.MappingKernel:
-			user = append(user, id)
+			user = append(user, profile.AddressID(i))
 		case len(a.Frames) == 0:
-			kernel = append(kernel, id)
-			open += self[id]
+			kernel = append(kernel, profile.AddressID(i))
+			open += l.self[i]
 		}
 	}
-	c.hot.names.Resolve(p, user)
+	h.names.Resolve(l.profile, user)
 	byName := map[string]uint64{}
 	var most uint64
-	for _, id := range leaves {
-		if fs := p.Addresses[id].Frames; len(fs) > 0 {
-			byName[fs[0].Name] += self[id]
+	for i := range l.ids {
+		if fs := l.profile.Addresses[i].Frames; len(fs) > 0 {
+			byName[fs[0].Name] += l.self[i]
 			most = max(most, byName[fs[0].Name])
 		}
 	}
 	if open > most {
-		c.hot.names.Resolve(p, kernel)
+		h.names.Resolve(l.profile, kernel)
 	}
 }

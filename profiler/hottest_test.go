@@ -46,7 +46,7 @@ func TestHottestReadsTheKernelSeldom(t *testing.T) {
 	check("third", 3)
 	// A mapping that came after one that the resolver added.
 	late := c.addMapping(profile.Mapping{Path: "/bin/late"}, known{object: &opened{err: io.ErrClosedPipe}})
-	if _, err := c.objects.open(late); !errors.Is(err, io.ErrClosedPipe) {
+	if _, err := c.object(late); !errors.Is(err, io.ErrClosedPipe) {
 		t.Errorf("the mapping leads to another object: %v", err)
 	}
 }

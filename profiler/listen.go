@@ -19,7 +19,9 @@ func (c *collector) listen() error {
 	if err != nil {
 		return err
 	}
+	c.draining.Lock()
 	c.notices = n
+	c.draining.Unlock()
 	c.mu.Lock()
 	for _, t := range c.targets {
 		if err := t.readMaps(&c.objects); errors.Is(err, fs.ErrPermission) {
@@ -186,6 +188,8 @@ func (c *collector) stopListening() {
 	c.feeder.end()
 	c.notices.Stop()
 	c.heard.Wait()
+	c.draining.Lock()
 	c.notices.Close()
 	c.notices = nil
+	c.draining.Unlock()
 }

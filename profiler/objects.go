@@ -20,7 +20,8 @@ import (
 type objects struct {
 	byFile    map[process.FileID]*opened
 	vdso      *opened
-	byMapping []*opened // by profile.MappingID; nil where there is none
+	read      map[*object.File]*opened // those that a resolver has
+	byMapping []*opened                // by profile.MappingID; nil where there is none
 	made      []*runTime
 	lists     int        // open, of all made
 	madeBy    []*runTime // by profile.MappingID; nil where an object is behind it
@@ -125,32 +126,46 @@ func (o *objects) know(id profile.MappingID, of known) {
 	o.byMapping[id], o.madeBy[id] = of.object, of.made
 }
 
-// open is what the resolver calls.
-func (o *objects) open(id profile.MappingID) (*object.File, error) {
-	if f := o.byMapping[id]; f != nil {
-		return f.get()
+// object is what a resolver calls.
+func (c *collector) object(id profile.MappingID) (*object.File, error) {
+	c.mu.Lock()
+	f := c.objects.byMapping[id]
+	c.mu.Unlock()
+	if f == nil {
+		return nil, errNoObject
 	}
-	return nil, errNoObject
+	file, err := f.get()
+	if err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.objects.read == nil {
+		c.objects.read = map[*object.File]*opened{}
+	}
+	c.objects.read[file] = f
+	return file, nil
 }
 
-// fileID identifies the file of an object that was opened; zero for the vDSO.
-func (o *objects) fileID(file *object.File) process.FileID {
-	for id, f := range o.byFile {
-		if f.object == file {
-			return id
-		}
+// fileID identifies the file of an object that a resolver has; zero for the
+// vDSO.
+func (c *collector) fileID(file *object.File) process.FileID {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if f := c.objects.read[file]; f != nil {
+		return f.id
 	}
 	return process.FileID{}
 }
 
-// place is where an object was found. The vDSO has a build ID alone.
-func (o *objects) place(f *object.File) debugfile.Object {
-	for _, known := range o.byFile {
-		if known.object == f {
-			return debugfile.Object{File: f, Path: known.path, Root: known.root}
-		}
+// place is where such an object was found. The vDSO has a build ID alone.
+func (c *collector) place(file *object.File) debugfile.Object {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if f := c.objects.read[file]; f != nil {
+		return debugfile.Object{File: file, Path: f.path, Root: f.root}
 	}
-	return debugfile.Object{File: f}
+	return debugfile.Object{File: file}
 }
 
 func (o *objects) close() {

@@ -4,16 +4,117 @@ package profiler
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/carverauto/serviceradar-profiler/profile"
+	"github.com/carverauto/serviceradar-profiler/remedy"
+	"github.com/carverauto/serviceradar-profiler/sampler"
 	"github.com/carverauto/serviceradar-profiler/session"
+	"github.com/carverauto/serviceradar-profiler/symbol"
 )
 
-// profile returns the finished profile.
+// started notes what is to be compared at the end with how it was when
+// sampling began.
+func (c *collector) started(s *sampler.Sampler) {
+	c.meta.Start = time.Now()
+	c.meta.CPUs = s.CPUs()
+	for _, t := range c.targets {
+		t.look()
+		t.cpuFrom = t.cpu
+	}
+}
+
+// stopped does so at the moment when sampling ended. Notices are over then.
+func (c *collector) stopped(why profile.Ended) error {
+	c.mu.Lock()
+	c.meta.Ended = why
+	c.meta.DurationNs = int64(time.Since(c.meta.Start))
+	c.mu.Unlock()
+	err := c.drain() // while there are notices
+	c.stopListening()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.feeder.warning != "" {
+		c.meta.Warn(c.feeder.warning)
+	}
+	for _, t := range c.targets {
+		if stat := t.look(); t.running && stat.State == 'R' {
+			c.ready = true
+		}
+	}
+	return err
+}
+
+// finish takes in what is left in the kernel after the end.
+func (c *collector) finish() (err error) {
+	c.draining.Lock()
+	defer c.draining.Unlock()
+	if c.failed == nil {
+		c.totals, c.failed = c.sampler.Finish(c.add)
+		c.finished = true
+	}
+	return c.failed
+}
+
+// totalsNow is what the sampler counted so far. c.draining is held.
+func (c *collector) totalsNow() (sampler.Totals, error) {
+	if c.finished {
+		return c.totals, nil
+	}
+	return c.sampler.Totals()
+}
+
+// progress is how far the session is.
+func (c *collector) progress() (session.Progress, error) {
+	c.draining.Lock()
+	defer c.draining.Unlock()
+	totals, err := c.totalsNow()
+	if err != nil {
+		return session.Progress{}, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return session.Progress{
+		Elapsed:   time.Since(c.meta.Start),
+		Samples:   totals.Samples - totals.Lost,
+		Lost:      totals.Lost,
+		Truncated: c.truncated,
+	}, nil
+}
+
+// metadata is what is known of the session by now. c.mu is held.
+func (c *collector) metadata(totals sampler.Totals) profile.Metadata {
+	m := c.meta
+	m.Warnings = slices.Clone(m.Warnings)
+	if m.Ended == "" {
+		m.DurationNs = int64(time.Since(m.Start))
+	}
+	for _, t := range c.targets {
+		m.CPUTimeNs += int64(max(0, t.cpu-t.cpuFrom))
+	}
+	m.Counts.Lost = totals.Lost
+	m.Ends = map[string]uint64{}
+	for end, n := range c.ends {
+		m.Ends[end.String()] = n
+	}
+	if totals.LostParts > 0 {
+		m.Warn(fmt.Sprintf("%d samples have no kernel part: before Linux 5.4 such parts are kept by the kernel, which had no room for them", totals.LostParts))
+	}
+	if totals.FirstSample != 0 {
+		m.FirstSample = time.Now().Add(totals.FirstSample - monotonic())
+	}
+	return m
+}
+
+// profile is what was sampled until the end, with names.
 func (c *collector) profile() (*profile.Profile, error) {
+	c.lastLists()
+	c.mu.Lock()
 	p := c.builder.Profile()
-	p.Meta = c.meta
+	p.Meta = c.metadata(c.totals)
+	c.mu.Unlock()
+	c.symbolize(p)
 	p.Count()
 	if p.Meta.Counts.Samples == 0 {
 		return p, c.noSamples(&p.Meta)
@@ -39,4 +140,23 @@ func (c *collector) noSamples(m *profile.Metadata) error {
 		e.Remedy = "try a longer --duration or a higher --frequency"
 	}
 	return e
+}
+
+// symbolize finds names for what has none yet.
+func (c *collector) symbolize(p *profile.Profile) {
+	from := time.Now()
+	names := symbol.Resolver{Open: c.object, FileID: c.fileID, Cache: c.cache, RunTime: c.runTimeCode}
+	debug, err := openDebugFiles(c.place, c.debug)
+	if err != nil {
+		p.Meta.Warn(err.Error())
+	} else {
+		defer debug.close()
+		names.Debug = debug.of
+	}
+	p.Meta.Unnamed = symbol.Unnamed(p, names.Resolve(p, nil))
+	remedy.Host{}.Fill(p.Meta.Unnamed)
+	for _, problem := range c.interpreted(p) {
+		p.Meta.Warn(problem.String())
+	}
+	p.Meta.SymbolizeNs = int64(time.Since(from))
 }

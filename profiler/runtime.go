@@ -298,6 +298,8 @@ func (c *collector) lastLists() {
 // interpreted are the interpreters in a profile whose own functions do not
 // show, although all addresses have names.
 func (c *collector) interpreted(p *profile.Profile) (problems []symbol.Problem) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	told := map[string]bool{}
 	for _, r := range c.objects.made {
 		if r.kind != nil && len(r.lists) > 0 {

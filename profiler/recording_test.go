@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package profiler_test
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/carverauto/serviceradar-profiler/profile"
+	"github.com/carverauto/serviceradar-profiler/profiler"
+	"github.com/carverauto/serviceradar-profiler/session"
+	"github.com/carverauto/serviceradar-profiler/test/programs"
+)
+
+// opened is a recording that samples.
+func opened(t *testing.T, r *profiler.Recorder, s session.Spec) *profiler.Recording {
+	t.Helper()
+	rec, err := r.Open(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(rec.Close)
+	if err := rec.Start(); err != nil {
+		t.Fatal(err)
+	}
+	return rec
+}
+
+// Snapshots, asked for by several at once, are what is known so far, with the
+// names that the end finds too; and the end has all samples.
+func TestSnapshots(t *testing.T) {
+	needs(t, "gcc")
+	target := programs.Start(t, "depth.c", programs.Options{Flags: noFrames, Args: []string{"20"}})
+	rec := opened(t, profiler.NewRecorder(32<<20, 8<<20), spec(2*time.Second, target.PID))
+	if ts := rec.Targets(); len(ts) != 1 || ts[0].PID != target.PID || time.Since(rec.Started()) > time.Minute {
+		t.Errorf("targets %v, started %v", ts, rec.Started())
+	}
+	var all sync.WaitGroup
+	for range 3 {
+		all.Go(func() {
+			var before uint64
+			for {
+				time.Sleep(100 * time.Millisecond)
+				p, err := rec.Snapshot(t.Context())
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if p.Meta.Ended != "" {
+					return
+				}
+				n := p.Meta.Counts.Samples
+				if n < before || p.Meta.DurationNs <= 0 || p.Meta.Counts.Lost > 0 {
+					t.Errorf("%d samples after %v, %d before, %d lost", n, p.Meta.Duration(), before, p.Meta.Counts.Lost)
+				}
+				before = n
+				if got := share(p, "descend;descend;hot_a"); n > 200 && got < 0.9 {
+					t.Errorf("%.1f %% of %d samples have the names", 100*got, n)
+				}
+			}
+		})
+	}
+	var last session.Progress
+	p, err := rec.Run(t.Context(), func(p session.Progress) { last = p })
+	if err != nil {
+		t.Fatal(err)
+	}
+	all.Wait()
+	if got := share(p, "descend;descend;hot_a"); got < 0.9 || p.Meta.Ended != profile.EndedDuration || last.Samples == 0 || last.Samples > p.Meta.Counts.Samples {
+		t.Errorf("%.1f %% of %d samples, %d by the last progress; ended: %s", 100*got, p.Meta.Counts.Samples, last.Samples, p.Meta.Ended)
+	}
+	again, err := rec.Snapshot(t.Context())
+	if err != nil || again != p {
+		t.Errorf("after the end a snapshot is %p, %v; Run returned %p", again, err, p)
+	}
+}
+
+// A recording that was closed says so, and who has no time need not wait.
+func TestSnapshotOfNothing(t *testing.T) {
+	needs(t, "gcc")
+	target := programs.Start(t, "split.c", programs.Options{})
+	rec := opened(t, new(profiler.Recorder), spec(time.Second, target.PID))
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	if p, err := rec.Run(over, nil); p == nil || p.Meta.Ended != profile.EndedInterrupted {
+		t.Errorf("canceled before it ran: %v", err)
+	}
+	other := opened(t, new(profiler.Recorder), spec(time.Second, target.PID))
+	other.Close()
+	other.Close()
+	if _, err := other.Snapshot(t.Context()); !errors.Is(err, session.ErrUnavailable) {
+		t.Errorf("of a closed one: %v", err)
+	}
+}
