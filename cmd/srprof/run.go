@@ -69,7 +69,7 @@ restart, no rebuild and no preparation.`,
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
 		return fmt.Errorf("%w: %w", errUsage, err)
 	})
-	root.AddCommand(recordCommand(s), symbolizeCommand(s), doctorCommand(s))
+	root.AddCommand(recordCommand(s), symbolizeCommand(s), doctorCommand(s), certsCommand(s))
 	return root
 }
 
