@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package remote
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/carverauto/serviceradar-profiler/profile"
+	sessionv1 "github.com/carverauto/serviceradar-profiler/proto/session/v1"
+	"github.com/carverauto/serviceradar-profiler/session"
+)
+
+// Each noun has its message (specMessage) and the way back (specOf), side by
+// side. The ways back take anything, also nil: strangers write messages.
+
+func specMessage(s *session.Spec) *sessionv1.Spec {
+	m := &sessionv1.Spec{
+		Children: s.Children, Duration: durationpb.New(s.Duration), FrequencyHz: int32Of(s.Frequency),
+		RequestId: text(s.RequestID), Requester: text(s.Requester), Attended: s.Attended,
+	}
+	if s.MaxWait != 0 {
+		m.MaxWait = durationpb.New(s.MaxWait)
+	}
+	for _, pid := range s.PIDs {
+		m.Pids = append(m.Pids, int32Of(pid))
+	}
+	return m
+}
+
+// sendable refuses what a message would alter.
+func sendable(s *session.Spec) error {
+	for _, pid := range s.PIDs {
+		if int(int32Of(pid)) != pid {
+			return session.Invalid("bad_pid", fmt.Sprintf("%d is not a process ID", pid), "PIDs are below 2^31; ps -e lists them")
+		}
+	}
+	return nil
+}
+
+func specOf(m *sessionv1.Spec) session.Spec {
+	s := session.Spec{
+		Children: m.GetChildren(), Duration: m.GetDuration().AsDuration(), Frequency: profile.Frequency(m.GetFrequencyHz()),
+		RequestID: m.GetRequestId(), Requester: m.GetRequester(), Attended: m.GetAttended(), MaxWait: m.GetMaxWait().AsDuration(),
+	}
+	for _, pid := range m.GetPids() {
+		s.PIDs = append(s.PIDs, int(pid))
+	}
+	return s
+}
+
+func sessionMessage(s *session.Session) *sessionv1.Session {
+	m := &sessionv1.Session{
+		Id: text(string(s.ID)), Spec: specMessage(&s.Spec), Host: text(s.Host), State: stateMessages[s.State],
+		Position: int32Of(s.Position), Shared: int32Of(s.Shared),
+		Created: timeMessage(s.Created), Started: timeMessage(s.Started), Ended: timeMessage(s.Ended), Expires: timeMessage(s.Expires),
+		Progress: &sessionv1.Progress{
+			Elapsed: durationpb.New(s.Progress.Elapsed), Samples: s.Progress.Samples,
+			Lost: s.Progress.Lost, Truncated: s.Progress.Truncated, Hottest: text(s.Progress.Hottest),
+		},
+		EndedBy: text(string(s.EndedBy)),
+	}
+	for _, t := range s.Targets {
+		m.Targets = append(m.Targets, &sessionv1.Target{Pid: int32Of(t.PID), Name: text(t.Name), Command: text(t.Command)})
+	}
+	if s.Err != nil {
+		m.Error = errorMessage(s.Err)
+	}
+	return m
+}
+
+func sessionOf(m *sessionv1.Session) session.Session {
+	p := m.GetProgress()
+	s := session.Session{
+		ID: session.ID(m.GetId()), Spec: specOf(m.GetSpec()), Host: m.GetHost(), State: stateOf(m.GetState()),
+		Position: int(m.GetPosition()), Shared: int(m.GetShared()),
+		Created: timeOf(m.GetCreated()), Started: timeOf(m.GetStarted()), Ended: timeOf(m.GetEnded()), Expires: timeOf(m.GetExpires()),
+		Progress: session.Progress{
+			Elapsed: p.GetElapsed().AsDuration(), Samples: p.GetSamples(),
+			Lost: p.GetLost(), Truncated: p.GetTruncated(), Hottest: p.GetHottest(),
+		},
+		EndedBy: profile.Ended(m.GetEndedBy()),
+	}
+	for _, t := range m.GetTargets() {
+		s.Targets = append(s.Targets, profile.Target{PID: int(t.GetPid()), Name: t.GetName(), Command: t.GetCommand()})
+	}
+	if m.GetError() != nil {
+		s.Err = errorOf(m.GetError())
+	}
+	return s
+}
+
+func errorMessage(e *session.Error) *sessionv1.Error {
+	m := &sessionv1.Error{
+		Code: text(e.Code), Kind: kindName(e.Kind),
+		Problem: short(e.Problem), Remedy: short(e.Remedy),
+	}
+	if e.Cause != nil {
+		m.Cause = short(e.Cause.Error())
+	}
+	if e.RetryAfter != 0 {
+		m.RetryAfter = durationpb.New(e.RetryAfter)
+	}
+	return m
+}
+
+func errorOf(m *sessionv1.Error) *session.Error {
+	return &session.Error{
+		Code: m.GetCode(), Kind: kindNamed(m.GetKind(), codes.Internal), Problem: m.GetProblem(),
+		Remedy: m.GetRemedy(), Cause: textError(m.GetCause()), RetryAfter: m.GetRetryAfter().AsDuration(),
+	}
+}
+
+// textError is the cause of an error, of which only the text travels; nil if
+// there is no text.
+func textError(s string) error {
+	if s == "" {
+		return nil
+	}
+	return errors.New(s)
+}
+
+func filterMessage(f *session.Filter) (*sessionv1.ListRequest, error) {
+	m := &sessionv1.ListRequest{Pid: int32Of(f.PID)}
+	for _, s := range f.States {
+		state, ok := stateMessages[s]
+		if !ok {
+			return nil, badState(string(s))
+		}
+		m.States = append(m.States, state)
+	}
+	return m, nil
+}
+
+func filterOf(m *sessionv1.ListRequest) (session.Filter, error) {
+	f := session.Filter{PID: int(m.GetPid())}
+	for _, s := range m.GetStates() {
+		state := stateOf(s)
+		if !state.Known() {
+			return f, badState(s.String())
+		}
+		f.States = append(f.States, state)
+	}
+	return f, nil
+}
+
+func badState(name string) error {
+	return session.Invalid("bad_state", fmt.Sprintf("%q is not a state of sessions", name), fmt.Sprintf("choose from %v", session.States))
+}
+
+var stateMessages = map[session.State]sessionv1.State{
+	session.StatePending:   sessionv1.State_STATE_PENDING,
+	session.StateRunning:   sessionv1.State_STATE_RUNNING,
+	session.StateSucceeded: sessionv1.State_STATE_SUCCEEDED,
+	session.StateFailed:    sessionv1.State_STATE_FAILED,
+	session.StateCanceled:  sessionv1.State_STATE_CANCELED,
+}
+
+// stateOf is empty for a state that only a newer server knows, which is not a
+// final one then.
+func stateOf(m sessionv1.State) session.State {
+	for s, message := range stateMessages {
+		if message == m {
+			return s
+		}
+	}
+	return ""
+}
+
+func wantMessage(id session.ID, w session.Want) *sessionv1.FetchRequest {
+	return &sessionv1.FetchRequest{Id: text(string(id)), Format: text(w.Format), Offset: w.Offset, Digest: text(w.Digest)}
+}
+
+func wantOf(m *sessionv1.FetchRequest) (session.ID, session.Want) {
+	return session.ID(m.GetId()), session.Want{Format: m.GetFormat(), Offset: m.GetOffset(), Digest: m.GetDigest()}
+}
+
+func timeMessage(t time.Time) *timestamppb.Timestamp {
+	if t.IsZero() {
+		return nil
+	}
+	return timestamppb.New(t)
+}
+
+func timeOf(m *timestamppb.Timestamp) time.Time {
+	if m == nil {
+		return time.Time{}
+	}
+	return m.AsTime()
+}
+
+// int32Of keeps what does not fit at the end of the range: no process has that
+// PID, and no frequency is that high.
+func int32Of[T ~int](n T) int32 {
+	return int32(min(max(n, math.MinInt32), math.MaxInt32))
+}
+
+// text makes a string fit to travel: names of processes are any bytes, and the
+// strings of messages are UTF-8.
+func text(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }
+
+// short is text that goes into headers.
+func short(s string) string {
+	if s = text(s); len(s) <= maxErrorText {
+		return s
+	}
+	return strings.ToValidUTF8(s[:maxErrorText], "") + "…"
+}
