@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package config
+
+import (
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+)
+
+// suggest says what an unknown key was probably meant to be: one that is
+// spelled nearly so in the same object, or one of that name in another.
+func (f *filler) suggest(key, path string, known map[string][]int) string {
+	names := slices.Sorted(maps.Keys(known))
+	best, least := "", max(2, len(key)/3)+1
+	for _, name := range names {
+		if d := distance(strings.ToLower(key), name, least); d < least {
+			best, least = name, d
+		}
+	}
+	if best != "" {
+		return fmt.Sprintf("did you mean %q?", best)
+	}
+	for _, full := range Keys(reflect.New(f.root).Interface()) {
+		if where, name, ok := cutLast(full); full != join(path, key) && name == key {
+			if !ok {
+				return fmt.Sprintf("%q belongs into the outermost object", key)
+			}
+			return fmt.Sprintf("%q belongs into %q", key, where)
+		}
+	}
+	where := "here"
+	if path != "" {
+		where = fmt.Sprintf("in %q", path)
+	}
+	return fmt.Sprintf("known %s: %s", where, strings.Join(names, ", "))
+}
+
+// cutLast cuts off the last name of a key. ok is false if there is only one.
+func cutLast(full string) (where, name string, ok bool) {
+	i := strings.LastIndexByte(full, '.')
+	return full[:max(i, 0)], full[i+1:], i >= 0
+}
+
+// Keys are all keys of the struct that v points to, with those of objects
+// within it after a dot, sorted.
+func Keys(v any) []string {
+	var all []string
+	var walk func(t reflect.Type, path string)
+	walk = func(t reflect.Type, path string) {
+		for name, index := range fields(t) {
+			field := t.FieldByIndex(index).Type
+			for field.Kind() == reflect.Pointer {
+				field = field.Elem()
+			}
+			all = append(all, join(path, name))
+			if field.Kind() == reflect.Struct {
+				walk(field, join(path, name))
+			}
+		}
+	}
+	walk(reflect.TypeOf(v).Elem(), "")
+	slices.Sort(all)
+	return all
+}
+
+// distance is how many letters must be put in, left out or changed to make b
+// of a (Levenshtein's), or limit if it is not less.
+func distance(a, b string, limit int) int {
+	if len(a)-len(b) >= limit || len(b)-len(a) >= limit {
+		return limit
+	}
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			change := diagonal
+			if a[i] != b[j] {
+				change++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(change, row[j]+1, diagonal+1)
+		}
+	}
+	return min(row[len(b)], limit)
+}
