@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package remote
+
+import (
+	"cmp"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/reflection"
+
+	"github.com/carverauto/serviceradar-profiler/profile"
+	"github.com/carverauto/serviceradar-profiler/proto/monitoring"
+	legacy "github.com/carverauto/serviceradar-profiler/proto/profiler"
+	"github.com/carverauto/serviceradar-profiler/session"
+)
+
+// About is what ServiceRadar's interfaces tell of a service besides its
+// sessions.
+type About struct {
+	Host, HostIP string
+	Version      string
+	Limits       Limits
+	Health       func() Health // must answer at once
+}
+
+// Limits are those of the configuration that ServiceRadar's interfaces enforce
+// or tell. Duration, frequency and chunk size have the first profiler's values
+// where they are zero.
+type Limits struct {
+	MaxConcurrentSessions     int               `json:"max_concurrent_sessions"`
+	MaxQueuedSessions         int               `json:"max_queued_sessions"`
+	MaxSessionDurationSeconds int               `json:"max_session_duration_seconds"`
+	MaxFrequencyHz            profile.Frequency `json:"max_frequency_hz"`
+	ChunkSizeBytes            int               `json:"chunk_size_bytes"`
+}
+
+// Health is how a service is at this moment.
+type Health struct {
+	Healthy         bool   // it takes new sessions
+	Reason          string // why it does not
+	Running, Queued int    // sessions
+}
+
+// RegisterServiceRadar adds to a server what ServiceRadar's clients, pollers
+// and agents speak: profiler.ProfilerService, monitoring.AgentService, health
+// and reflection. How they behave is in docs/serviceradar.md.
+func RegisterServiceRadar(s *grpc.Server, runner session.Runner, about About) {
+	l := &about.Limits
+	l.MaxSessionDurationSeconds = cmp.Or(l.MaxSessionDurationSeconds, 300)
+	l.MaxFrequencyHz = cmp.Or(l.MaxFrequencyHz, 1000)
+	l.ChunkSizeBytes = cmp.Or(l.ChunkSizeBytes, 64<<10)
+
+	legacy.RegisterProfilerServiceServer(s, &legacyServer{runner: runner, about: about})
+	monitoring.RegisterAgentServiceServer(s, newMonitoringServer(runner, about))
+	grpc_health_v1.RegisterHealthServer(s, &healthServer{health: about.Health})
+	reflection.Register(s)
+}

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package remote
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	health "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/status"
+)
+
+// healthNames are the names under which clients ask for health: "" is asked by
+// agents, and "AgentService" by pollers, of whatever is at an agent's address.
+var healthNames = []string{"", "profiler.ProfilerService", "monitoring.AgentService", "AgentService", "serviceradar.session.v1.SessionService"}
+
+// healthServer is grpc.health.v1: one service is as healthy as the others.
+type healthServer struct {
+	health.UnimplementedHealthServer
+	health func() Health
+}
+
+func (h *healthServer) now() health.HealthCheckResponse_ServingStatus {
+	if h.health().Healthy {
+		return health.HealthCheckResponse_SERVING
+	}
+	return health.HealthCheckResponse_NOT_SERVING
+}
+
+// Check tells of one service.
+func (h *healthServer) Check(_ context.Context, in *health.HealthCheckRequest) (*health.HealthCheckResponse, error) {
+	if !slices.Contains(healthNames, in.GetService()) {
+		return nil, status.Error(codes.NotFound, "unknown service")
+	}
+	return &health.HealthCheckResponse{Status: h.now()}, nil
+}
+
+// List tells of all services.
+func (h *healthServer) List(context.Context, *health.HealthListRequest) (*health.HealthListResponse, error) {
+	all := &health.HealthListResponse{Statuses: map[string]*health.HealthCheckResponse{}}
+	for _, name := range healthNames {
+		all.Statuses[name] = &health.HealthCheckResponse{Status: h.now()}
+	}
+	return all, nil
+}
+
+// watchEvery is how late Watch may tell of a change. It is asked about only
+// while somebody watches.
+const watchEvery = time.Second
+
+// Watch tells of one service now and whenever it changes.
+func (h *healthServer) Watch(in *health.HealthCheckRequest, out grpc.ServerStreamingServer[health.HealthCheckResponse]) error {
+	tick := time.NewTicker(watchEvery)
+	defer tick.Stop()
+	told := health.HealthCheckResponse_UNKNOWN
+	for {
+		now := health.HealthCheckResponse_SERVICE_UNKNOWN
+		if slices.Contains(healthNames, in.GetService()) {
+			now = h.now()
+		}
+		if now != told {
+			if err := out.Send(&health.HealthCheckResponse{Status: now}); err != nil {
+				return err
+			}
+			told = now
+		}
+		select {
+		case <-out.Context().Done():
+			return status.FromContextError(out.Context().Err()).Err()
+		case <-tick.C:
+		}
+	}
+}
