@@ -80,7 +80,7 @@ func feedOnce(b *testing.B, pid int, tables *unwind.Cache) {
 		b.Fatal(err)
 	}
 	defer c.close()
-	s, err := sampler.Open(sampler.Options{Frequency: 99, Targets: c.room()})
+	s, err := sampler.Open(sampler.Options{Targets: c.room()})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -23,6 +23,7 @@ type Recorder struct {
 
 	tables *unwind.Cache
 	names  *symbol.Cache
+	spare  spare
 }
 
 // NewRecorder makes a recorder that keeps up to so many bytes of unwind tables,

@@ -17,8 +17,9 @@ import (
 // Recording is one session in steps: [Recorder.Open], Start, Run, Close, in
 // this order and from one goroutine. What others may call meanwhile says so.
 type Recording struct {
-	c *collector
-	s *sampler.Sampler
+	recorder *Recorder
+	c        *collector
+	s        *sampler.Sampler
 
 	// naming is held, by a value in it, while names are looked for: what finds
 	// them is not made for two at once. Before all locks of the collector.
@@ -43,12 +44,12 @@ func (r *Recorder) Open(spec session.Spec) (*Recording, error) {
 	if err != nil {
 		return nil, err
 	}
-	s, err := sampler.Open(sampler.Options{Frequency: c.meta.FrequencyHz, Targets: c.room()})
+	s, err := r.spare.take(c.room())
 	if err != nil {
 		c.close()
 		return nil, err
 	}
-	return &Recording{c: c, s: s, naming: make(chan struct{}, 1), ended: make(chan struct{}), closed: make(chan struct{})}, nil
+	return &Recording{recorder: r, c: c, s: s, naming: make(chan struct{}, 1), ended: make(chan struct{}), closed: make(chan struct{})}, nil
 }
 
 // Start begins to sample; sampling is on when it returns. Run has to follow at
@@ -57,10 +58,11 @@ func (r *Recording) Start() error {
 	if err := r.c.sampleInto(r.s); err != nil {
 		return err
 	}
-	if err := r.s.Start(); err != nil {
+	if err := r.s.Start(r.c.meta.FrequencyHz); err != nil {
 		return err
 	}
 	r.c.started(r.s)
+	r.recorder.spare.another()
 	return nil
 }
 
@@ -109,7 +111,8 @@ func (r *Recording) Close() {
 		r.naming <- struct{}{}
 		close(r.closed)
 		r.c.close()
-		r.s.Close() //nolint:errcheck // of descriptors that are ours
+		r.s.Close()                //nolint:errcheck // of descriptors that are ours
+		r.recorder.spare.another() // if it was not started
 		<-r.naming
 	})
 }

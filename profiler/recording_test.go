@@ -95,3 +95,41 @@ func TestSnapshotOfNothing(t *testing.T) {
 		t.Errorf("of a closed one: %v", err)
 	}
 }
+
+// Sessions take the spare sampler, whatever they need beyond it, and each has
+// its own.
+func TestSpare(t *testing.T) {
+	needs(t, "gcc")
+	target := programs.Start(t, "depth.c", programs.Options{Flags: noFrames, Args: []string{"20"}})
+	r := profiler.NewRecorder(32<<20, 8<<20)
+	if err := r.KeepSpare(); err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	var all sync.WaitGroup
+	for i := range 6 {
+		s := spec(time.Minute, target.PID)
+		s.Children = i%2 == 1 // more targets than the spare has room for
+		all.Go(func() {
+			ctx, enough := context.WithCancel(t.Context())
+			defer enough()
+			p, err := r.Record(ctx, s, func(p session.Progress) {
+				if p.Samples >= 500 {
+					enough()
+				}
+			})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			if got := whole(p); got < 0.95 || p.Meta.Ended != profile.EndedInterrupted {
+				t.Errorf("%.1f %% whole stacks: %v; ended: %s", 100*got, p.Meta.Ends, p.Meta.Ended)
+			}
+			if got := share(p, "descend;descend;hot_a"); got < 0.9 {
+				t.Errorf("%.1f %% of the samples have the names", 100*got)
+			}
+		})
+		time.Sleep(50 * time.Millisecond) // so that some find a spare
+	}
+	all.Wait()
+}

@@ -117,20 +117,15 @@ func (s *Sampler) spec(p program) (*ebpf.CollectionSpec, error) {
 	if err != nil {
 		return nil, err
 	}
-	cpus, err := ebpf.PossibleCPU()
-	if err != nil {
-		return nil, fmt.Errorf("count CPUs: %w", err)
-	}
 	if p.locked {
 		spec.Programs[bpf.SampleProgSample] = spec.Programs[bpf.SampleProgSampleLocked]
 	}
-	s.dueSamples = uint64(max(512, cpus*2*samplesPerLook))
 	n := uint32(4 * s.dueSamples)
 	for _, name := range []string{bpf.SampleMapCounts0, bpf.SampleMapCounts1, bpf.SampleMapStacks0, bpf.SampleMapStacks1} {
 		spec.Maps[name].MaxEntries = n
 	}
-	spec.Maps[bpf.SampleMapRegions].MaxEntries = uint32(cpus * buffers)
-	spec.Maps[bpf.SampleMapCaches].MaxEntries = uint32(cpus)
+	spec.Maps[bpf.SampleMapRegions].MaxEntries = uint32(s.possible * buffers)
+	spec.Maps[bpf.SampleMapCaches].MaxEntries = uint32(s.possible)
 	// Two for each target, so that one can be written while the other is read,
 	// and the one that is always empty.
 	spec.Maps[bpf.SampleMapSpaces].MaxEntries = uint32(1 + 2*s.options.Targets)

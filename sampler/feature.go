@@ -50,13 +50,13 @@ func pidNamespace() Feature {
 // canSample tries the whole way: maps, program, perf event, attachment.
 func canSample() Feature {
 	f := Feature{Name: "sampling with eBPF", Required: true}
-	s, err := Open(Options{Frequency: session.DefaultFrequency})
+	s, err := Open(Options{})
 	if err != nil {
 		f.fail(err)
 		return f
 	}
 	defer s.Close()
-	if err := s.Start(); err != nil {
+	if err := s.Start(session.DefaultFrequency); err != nil {
 		f.fail(err)
 		return f
 	}

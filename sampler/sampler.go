@@ -31,10 +31,10 @@ const (
 // Event is the name of what makes the kernel take a sample.
 const Event = "cpu-clock"
 
-// Options of a Sampler.
+// Options of a Sampler. Whom it samples, and how often, is not among them: so a
+// sampler can be ready before anybody asks for one.
 type Options struct {
-	Frequency profile.Frequency // in Hz, at most MaxFrequency()
-	Targets   int               // how many processes may have unwind tables at once; 0 means 16
+	Targets int // how many processes may have unwind tables at once; 0 means 16
 }
 
 // Sampler samples a set of processes. Its methods must not be called
@@ -45,7 +45,9 @@ type Sampler struct {
 	stackMaps  stackMaps // of the build for old kernels
 	walk       walkObjects
 	options    Options
+	frequency  profile.Frequency
 	events     []*event
+	possible   int // CPUs
 	epoch      uint32
 	maxFrames  int // a part walked by the kernel with this many frames was cut
 	drained    uint64
@@ -54,7 +56,7 @@ type Sampler struct {
 	orphans    uint64    // counts whose stack was not found
 	scratch    scratch
 
-	mu      sync.Mutex     // guards what follows
+	mu      sync.Mutex     // guards walk and what follows
 	targets map[int]uint32 // their spaces
 	tables  *tables
 	spaces  *spaces
@@ -87,7 +89,12 @@ func Open(o Options) (*Sampler, error) {
 	// cannot be raised it may still suffice, so a refusal here is not an
 	// error; making the maps tells.
 	memlock := rlimit.RemoveMemlock()
-	s := &Sampler{options: o, maxFrames: min(framesInPart, maxStack()), targets: map[int]uint32{}}
+	cpus, err := ebpf.PossibleCPU()
+	if err != nil {
+		return nil, fmt.Errorf("count CPUs: %w", err)
+	}
+	s := &Sampler{options: o, possible: cpus, dueSamples: uint64(max(512, cpus*2*samplesPerLook)),
+		maxFrames: min(framesInPart, maxStack()), targets: map[int]uint32{}}
 	if err := s.openProgram(); err != nil {
 		return nil, loadError(err, memlock)
 	}
@@ -108,10 +115,10 @@ const (
 	longestWait = time.Second
 )
 
-// LookInterval is how often to ask whether a Drain is due: often enough that
-// the maps cannot run full.
+// LookInterval is how often to ask whether a Drain is due, after Start: often
+// enough that the maps cannot run full.
 func (s *Sampler) LookInterval() time.Duration {
-	return min(250*time.Millisecond, max(5*time.Millisecond, s.options.Frequency.Period()*samplesPerLook))
+	return min(250*time.Millisecond, max(5*time.Millisecond, s.frequency.Period()*samplesPerLook))
 }
 
 // AddTarget makes the kernel sample all threads of a process, those born later
@@ -156,15 +163,19 @@ func (s *Sampler) setFilter() error {
 	return nil
 }
 
-// Start opens the CPU clock of every CPU and lets it run. The first sample
-// comes one period later.
-func (s *Sampler) Start() error {
+// Start opens the CPU clock of every CPU and lets it run, at a frequency of at
+// most MaxFrequency(). The first sample comes one period later.
+func (s *Sampler) Start(f profile.Frequency) error {
+	s.frequency = f
+	if !s.program.stackIDs { // else the maps are made for it
+		s.maxFrames = min(framesInPart, maxStack()) // as it is now
+	}
 	cpus, err := onlineCPUs()
 	if err != nil {
 		return err
 	}
 	for _, cpu := range cpus {
-		e, err := openClock(cpu, s.options.Frequency)
+		e, err := openClock(cpu, f)
 		if isOffline(err) {
 			continue // it went offline just now
 		}
@@ -186,6 +197,9 @@ func (s *Sampler) Start() error {
 	}
 	return nil
 }
+
+// Targets is how many processes may have unwind tables at once.
+func (s *Sampler) Targets() int { return s.options.Targets }
 
 // Program says which of the programs was loaded, for people.
 func (s *Sampler) Program() string { return s.program.String() }

@@ -65,9 +65,9 @@ func start(t *testing.T, what string) int {
 
 // open opens a sampler. Only a machine on which the test has no right to
 // sample may skip.
-func open(t *testing.T, f profile.Frequency) *sampler.Sampler {
+func open(t *testing.T) *sampler.Sampler {
 	t.Helper()
-	s, err := sampler.Open(sampler.Options{Frequency: f})
+	s, err := sampler.Open(sampler.Options{})
 	if errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0 {
 		t.Skip("needs root: ", err)
 	}
@@ -80,7 +80,7 @@ func open(t *testing.T, f profile.Frequency) *sampler.Sampler {
 
 // run samples for a while and checks that nothing got out of the books: each
 // sample that the kernel side took was handed over or counted as lost.
-func run(t *testing.T, s *sampler.Sampler, d time.Duration, each func(sampler.Count)) sampler.Totals {
+func run(t *testing.T, s *sampler.Sampler, f profile.Frequency, d time.Duration, each func(sampler.Count)) sampler.Totals {
 	t.Helper()
 	var handed uint64
 	counted := func(c sampler.Count) {
@@ -89,7 +89,7 @@ func run(t *testing.T, s *sampler.Sampler, d time.Duration, each func(sampler.Co
 			each(c)
 		}
 	}
-	if err := s.Start(); err != nil {
+	if err := s.Start(f); err != nil {
 		t.Fatal(err)
 	}
 	for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(s.LookInterval()) {
@@ -112,12 +112,12 @@ func run(t *testing.T, s *sampler.Sampler, d time.Duration, each func(sampler.Co
 
 func TestSampleOnlyTheTarget(t *testing.T) {
 	target, other := start(t, busy), start(t, busy)
-	s := open(t, 499)
+	s := open(t)
 	if err := s.AddTarget(target); err != nil {
 		t.Fatal(err)
 	}
 	threads := map[int]bool{}
-	totals := run(t, s, time.Second, func(c sampler.Count) {
+	totals := run(t, s, 499, time.Second, func(c sampler.Count) {
 		if c.Thread.PID != target {
 			t.Errorf("sampled process %d, want only %d (not %d)", c.Thread.PID, target, other)
 		}
@@ -139,25 +139,25 @@ func TestSampleOnlyTheTarget(t *testing.T) {
 
 // High frequency, drained in time: all that is taken is handed over.
 func TestHighFrequencyLosesNothing(t *testing.T) {
-	s := open(t, 9999)
+	s := open(t)
 	if err := s.AddTarget(start(t, busy)); err != nil {
 		t.Fatal(err)
 	}
-	if totals := run(t, s, 2*time.Second, nil); totals.Lost > totals.Samples/1000 {
+	if totals := run(t, s, 9999, 2*time.Second, nil); totals.Lost > totals.Samples/1000 {
 		t.Errorf("lost %d of %d samples", totals.Lost, totals.Samples)
 	}
 }
 
 // Without a drain the maps run full, and what does not fit is counted.
 func TestNoDrainCountsLost(t *testing.T) {
-	s := open(t, 9999)
+	s := open(t)
 	target := start(t, busy)
 	if err := s.AddTarget(target); err != nil {
 		t.Fatal(err)
 	}
 	// Child threads of a kernel-heavy program have many different stacks; a
 	// spinning one has few, so this only checks that the books balance.
-	if err := s.Start(); err != nil {
+	if err := s.Start(9999); err != nil {
 		t.Fatal(err)
 	}
 	time.Sleep(time.Second)
@@ -175,9 +175,9 @@ func TestNoDrainCountsLost(t *testing.T) {
 }
 
 func TestRemoveTarget(t *testing.T) {
-	s := open(t, 999)
+	s := open(t)
 	target := start(t, busy)
-	for _, err := range []error{s.AddTarget(target), s.Start()} {
+	for _, err := range []error{s.AddTarget(target), s.Start(999)} {
 		if err != nil {
 			t.Fatal(err)
 		}

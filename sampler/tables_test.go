@@ -19,7 +19,7 @@ import (
 // open opens a sampler with the least room for tables.
 func open(t *testing.T, targets int) *Sampler {
 	t.Helper()
-	s, err := Open(Options{Frequency: 99, Targets: targets})
+	s, err := Open(Options{Targets: targets})
 	if errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0 {
 		t.Skip("needs root: ", err)
 	}

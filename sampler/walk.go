@@ -33,29 +33,51 @@ func (w *walkObjects) Close() error {
 	return errors.Join(errs...)
 }
 
-// OpenTables loads the walk by unwind tables, with room for so many rows and
-// bytes of code, and lets it take over from the kernel's walk. Of mappings it
-// knows nothing yet, so at first it goes by frame pointer. It may be called
-// while sampling goes on.
+// PrepareTables loads the walk by unwind tables, with room for so many rows and
+// bytes of code, for OpenTables to use if that is enough.
 //
 // Where the kernel lets no program read memory, the error is
 // errors.ErrUnsupported.
-func (s *Sampler) OpenTables(rows, code int) error {
+func (s *Sampler) PrepareTables(rows, code int) error {
 	if s.program.locked {
 		return fmt.Errorf("walk by unwind tables in a kernel locked down for confidentiality: %w", errors.ErrUnsupported)
 	}
-	// A chunk keeps a free end where the next page's rows do not fit.
-	chunks := uint32(min(maxChunks, rows/(chunkRows-64)+2))
-	w, err := s.loadWalk(chunks, uint32(code/pageSize/blockPages+2))
+	w, err := s.loadWalk(roomFor(rows, code))
 	if err != nil {
 		return err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.walk = w
-	s.tables = &tables{rows: w.Rows, pages: w.Pages}
+	return nil
+}
+
+// roomFor is how many elements of the maps so much takes.
+func roomFor(rows, code int) (chunks, blocks uint32) {
+	// A chunk keeps a free end where the next page's rows do not fit.
+	return uint32(min(maxChunks, rows/(chunkRows-64)+2)), uint32(code/pageSize/blockPages + 2)
+}
+
+// OpenTables lets the walk by unwind tables take over from the kernel's walk,
+// loading it unless one is prepared with room for so many rows and bytes of
+// code. Of mappings it knows nothing yet, so at first it goes by frame pointer.
+// It may be called while sampling goes on. Errors are PrepareTables'.
+func (s *Sampler) OpenTables(rows, code int) error {
+	chunks, blocks := roomFor(rows, code)
+	if w := &s.walk; w.Walk == nil || chunks > w.Rows.MaxEntries() || blocks > w.Pages.MaxEntries() {
+		small := s.walk
+		if err := s.PrepareTables(rows, code); err != nil {
+			return err
+		}
+		if err := small.Close(); err != nil {
+			return err
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.tables = &tables{rows: s.walk.Rows, pages: s.walk.Pages}
 	s.spaces = newSpaces(s.objs.Spaces)
-	return s.takeOver(&w)
+	return s.takeOver(&s.walk)
 }
 
 // loadWalk loads the walk with maps for tables of a size of their own.

@@ -13,7 +13,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/carverauto/serviceradar-profiler/sampler"
-	"github.com/carverauto/serviceradar-profiler/session"
 )
 
 // check is one thing that is tried. The details are for people to read.
@@ -78,7 +77,7 @@ func features() (string, error) {
 // of it.
 func loading() (string, error) {
 	began := time.Now()
-	s, err := sampler.Open(sampler.Options{Frequency: session.DefaultFrequency})
+	s, err := sampler.Open(sampler.Options{})
 	if err != nil {
 		return "", err
 	}

@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package profiler
+
+import (
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/carverauto/serviceradar-profiler/sampler"
+)
+
+// spare is a sampler that nobody uses yet. To load its programs takes some 30
+// ms, most of which the kernel needs to verify them: too long for somebody who
+// waits for a first sample. The price is some 2 MB in the kernel.
+type spare struct {
+	mu      sync.Mutex
+	keep    bool
+	ready   *sampler.Sampler
+	waiting *time.Timer // until there is time to make one
+	made    sync.WaitGroup
+}
+
+// What a spare has room for. More makes a session load its own sampler, or in
+// the case of tables another walk, while the first samples are taken already.
+const (
+	spareTargets = 8
+	spareRows    = 100_000  // of a program with some ten libraries
+	spareCode    = 32 << 20 // bytes
+)
+
+// spareDelay is how long the new session has the CPUs for itself: in the
+// meantime it reads the target's mappings and makes its first tables.
+const spareDelay = 30 * time.Millisecond
+
+// KeepSpare prepares a session before it is asked for, from now on until Close:
+// it costs memory, but sampling is on within a millisecond. The error says why
+// sessions cannot be had.
+func (r *Recorder) KeepSpare() error {
+	hurry()
+	s := &r.spare
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.keep = true
+	if s.ready != nil {
+		return nil
+	}
+	var err error
+	s.ready, err = newSpare()
+	return err
+}
+
+func newSpare() (*sampler.Sampler, error) {
+	s, err := sampler.Open(sampler.Options{Targets: spareTargets})
+	if err != nil {
+		return nil, err
+	}
+	if err := s.PrepareTables(spareRows, spareCode); err != nil && !errors.Is(err, errors.ErrUnsupported) {
+		s.Close() //nolint:errcheck // of descriptors that are ours
+		return nil, err
+	}
+	return s, nil
+}
+
+// take hands out a sampler for so many targets: the spare, or one that is made
+// for it.
+func (s *spare) take(targets int) (*sampler.Sampler, error) {
+	s.mu.Lock()
+	ready := s.ready
+	if ready != nil && ready.Targets() >= targets {
+		s.ready = nil
+		s.mu.Unlock()
+		return ready, nil
+	}
+	s.mu.Unlock()
+	return sampler.Open(sampler.Options{Targets: targets})
+}
+
+// another has a spare made, soon, unless there is one. That it cannot be made
+// is found out, and said, by the next session, which makes its own.
+func (s *spare) another() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.keep || s.ready != nil || s.waiting != nil {
+		return
+	}
+	s.made.Add(1)
+	s.waiting = time.AfterFunc(spareDelay, func() {
+		defer s.made.Done()
+		made, err := newSpare()
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.waiting = nil
+		switch {
+		case err != nil:
+		case s.keep:
+			s.ready = made
+		default:
+			made.Close() //nolint:errcheck // of descriptors that are ours
+		}
+	})
+}
+
+// Close lets go of what is kept for sessions to come. Those that go on are not
+// concerned.
+func (r *Recorder) Close() {
+	s := &r.spare
+	s.mu.Lock()
+	s.keep = false
+	if s.waiting != nil && s.waiting.Stop() {
+		s.waiting = nil
+		s.made.Done()
+	}
+	ready := s.ready
+	s.ready = nil
+	s.mu.Unlock()
+	if ready != nil {
+		ready.Close() //nolint:errcheck // of descriptors that are ours
+	}
+	s.made.Wait()
+}
