@@ -175,8 +175,8 @@ func (l *link) mayRetry(err error) bool {
 	if s.Code() != codes.Unavailable || carriedError(s) != nil {
 		return false
 	}
-	_, handshake := l.last()
-	return !handshake
+	last := l.lastAttempt()
+	return last.transient()
 }
 
 // pause waits before the next try, longer each time, and never exactly as long

@@ -4,20 +4,21 @@ package remote
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
+	"os"
 	"strings"
 	"sync"
-	"time"
+	"syscall"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/status"
 
+	"github.com/carverauto/serviceradar-profiler/auth"
 	"github.com/carverauto/serviceradar-profiler/session"
 )
 
@@ -27,27 +28,55 @@ import (
 type link struct {
 	address string
 
-	mu      sync.Mutex
-	failure error // of the last attempt; nil once a connection is up
-	tls     bool  // it came of the TLS handshake
+	mu   sync.Mutex
+	last attempt
 }
 
-func (l *link) note(failure error, tls bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.failure, l.tls = failure, tls
+// attempt is what became of connecting: no error once a connection is up.
+type attempt struct {
+	err   error
+	stage stage
 }
 
-func (l *link) last() (failure error, tls bool) {
+// stage is how far an attempt came.
+type stage int
+
+const (
+	dialing     stage = iota
+	handshaking       // a server is there, and is to prove who it is
+	answered          // the server is to be believed; with TLS 1.3 only its first answer says whether we are
+)
+
+func (l *link) note(err error, s stage) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.failure, l.tls
+	l.last = attempt{err, s}
+}
+
+func (l *link) lastAttempt() attempt {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.last
+}
+
+// transient says whether it may be different at once: nobody was there, or
+// somebody who had to go.
+func (a *attempt) transient() bool {
+	if a.err == nil || a.stage == dialing {
+		return true
+	}
+	for _, e := range []error{io.EOF, io.ErrUnexpectedEOF, syscall.ECONNRESET, syscall.EPIPE, context.DeadlineExceeded, os.ErrDeadlineExceeded} {
+		if errors.Is(a.err, e) {
+			return true
+		}
+	}
+	return false
 }
 
 func (l *link) dial(ctx context.Context, address string) (net.Conn, error) {
 	conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)
 	if err != nil && ctx.Err() != context.Canceled {
-		l.note(err, false)
+		l.note(err, dialing)
 	}
 	return conn, err
 }
@@ -62,11 +91,11 @@ func (c *linkCredentials) ClientHandshake(ctx context.Context, authority string,
 	conn, info, err := c.TransportCredentials.ClientHandshake(ctx, authority, raw)
 	if err != nil {
 		if ctx.Err() != context.Canceled {
-			c.link.note(err, true)
+			c.link.note(err, handshaking)
 		}
 		return nil, nil, err
 	}
-	c.link.note(nil, false)
+	c.link.note(nil, answered)
 	return &linkConn{conn, c.link}, info, nil
 }
 
@@ -74,8 +103,7 @@ func (c *linkCredentials) Clone() credentials.TransportCredentials {
 	return &linkCredentials{c.TransportCredentials.Clone(), c.link}
 }
 
-// linkConn notes that the server did not like our certificate: with TLS 1.3
-// it says so after the handshake, as far as we can tell.
+// linkConn notes what the server's first answer says, if it is a refusal.
 type linkConn struct {
 	net.Conn
 	link *link
@@ -83,10 +111,21 @@ type linkConn struct {
 
 func (c *linkConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
-	if err != nil && isAlert(err) {
-		c.link.note(err, true)
-	}
+	c.look(err)
 	return n, err
+}
+
+func (c *linkConn) Write(p []byte) (int, error) {
+	n, err := c.Conn.Write(p)
+	c.look(err)
+	return n, err
+}
+
+func (c *linkConn) look(err error) {
+	var explained *auth.Error
+	if err != nil && (errors.As(err, &explained) || isAlert(err)) {
+		c.link.note(err, answered)
+	}
 }
 
 // isAlert says whether an error is what the other side said by TLS.
@@ -112,8 +151,8 @@ func (l *link) explain(ctx context.Context, err error) error {
 	case codes.DeadlineExceeded:
 		e.Kind, e.Cause = session.ErrUnavailable, context.DeadlineExceeded
 		e.Problem, e.Remedy = fmt.Sprintf("%s did not answer in time", l.address), "try again, or give it more time"
-		if failure, _ := l.last(); failure != nil {
-			e.Problem = fmt.Sprintf("%s did not answer in time: %v", l.address, failure)
+		if last := l.lastAttempt(); last.err != nil {
+			e.Problem = fmt.Sprintf("%s cannot be reached: %v", l.address, last.err)
 		}
 	case codes.Unimplemented:
 		e.Problem, e.Remedy = fmt.Sprintf("what answers at %s does not know this call", l.address),
@@ -133,63 +172,28 @@ func (l *link) explain(ctx context.Context, err error) error {
 
 // unavailable says why no server answered.
 func (l *link) unavailable(e *session.Error) error {
-	failure, handshake := l.last()
+	last := l.lastAttempt()
+	if last.err != nil {
+		e.Cause = last.err
+	}
+	if last.stage == answered && !last.transient() {
+		e.Kind = fs.ErrPermission
+	}
+	var explained *auth.Error
 	switch {
-	case failure == nil:
-		e.Code, e.Problem, e.Remedy = "connection_lost", fmt.Sprintf("the connection to %s broke", l.address),
-			"try again; if it never works, the server may want TLS, or be no profiler"
-	case !handshake:
-		e.Cause = failure
+	case errors.As(last.err, &explained):
+		e.Code, e.Problem, e.Remedy, e.Cause = explained.Code, explained.Problem, explained.Remedy, explained.Cause
+		if !strings.Contains(e.Problem, l.address) { // it knows the name that the server was to have
+			e.Problem = l.address + ": " + e.Problem
+		}
+	case last.err == nil:
+		e.Code, e.Problem = "connection_lost", fmt.Sprintf("the connection to %s broke", l.address)
+		e.Remedy = "try again; if it never works, the server may want TLS, or be no profiler"
+	case last.transient():
 		e.Problem, e.Remedy = fmt.Sprintf("%s cannot be reached", l.address), "check that the service runs there, and the address"
 	default:
-		e.Cause = failure
-		l.refused(e, failure)
-	}
-	return e
-}
-
-// refused says which side broke off the TLS handshake, and why.
-func (l *link) refused(e *session.Error, failure error) {
-	var (
-		authority x509.UnknownAuthorityError
-		name      x509.HostnameError
-		invalid   x509.CertificateInvalidError
-		record    tls.RecordHeaderError
-		timeout   net.Error
-	)
-	e.Code = "tls_refused"
-	e.Problem = fmt.Sprintf("there is no TLS connection to %s", l.address)
-	switch {
-	case isAlert(failure):
-		e.Kind = fs.ErrPermission
-		e.Problem = fmt.Sprintf("%s refused our certificate or our TLS", l.address)
-		e.Remedy = "use a certificate that is valid and signed by the authority it trusts"
-	case errors.As(failure, &authority):
-		e.Problem = fmt.Sprintf("the certificate of %s is of an authority that we do not trust", l.address)
-		e.Remedy = "use the root certificate that it was made with"
-	case errors.As(failure, &name):
-		e.Problem = fmt.Sprintf("the certificate of %s is for other names: %s", l.address, namesOf(name.Certificate))
-		e.Remedy = "set the server name to one of them"
-	case errors.As(failure, &invalid) && invalid.Reason == x509.Expired:
-		e.Problem = fmt.Sprintf("the certificate of %s is valid from %s to %s, and not now", l.address,
-			invalid.Cert.NotBefore.Format(time.RFC3339), invalid.Cert.NotAfter.Format(time.RFC3339))
-		e.Remedy = "renew it, and check both clocks"
-	case errors.As(failure, &record):
-		e.Problem, e.Remedy = fmt.Sprintf("what answers at %s does not speak TLS", l.address), "check the address, and the mode of its security"
-	case errors.As(failure, &timeout):
-		e.Code, e.Remedy = "unreachable", "check that the service runs there, and the network between"
-	default:
+		e.Code, e.Problem = "tls_refused", fmt.Sprintf("there is no secure connection to %s", l.address)
 		e.Remedy = "check the certificates of both sides, and that a profiler answers there"
 	}
-}
-
-func namesOf(c *x509.Certificate) string {
-	names := append([]string{}, c.DNSNames...)
-	for _, ip := range c.IPAddresses {
-		names = append(names, ip.String())
-	}
-	if len(names) == 0 {
-		return "none"
-	}
-	return strings.Join(names, ", ")
+	return e
 }

@@ -41,6 +41,7 @@ var statuses = []struct {
 	{session.ErrUnavailable, codes.Unavailable},
 	{session.ErrNotReady, codes.FailedPrecondition},
 	{session.ErrNoSamples, codes.FailedPrecondition},
+	{session.ErrCanceled, codes.Aborted},
 	{errors.ErrUnsupported, codes.Unimplemented},
 	{context.Canceled, codes.Canceled},
 	{context.DeadlineExceeded, codes.DeadlineExceeded},
@@ -121,7 +122,8 @@ var codeNames = map[codes.Code]string{
 	codes.Unavailable:        "unreachable",
 	codes.FailedPrecondition: "not_ready",
 	codes.Unimplemented:      "not_supported",
-	codes.Canceled:           "canceled",
+	codes.Aborted:            "canceled",
+	codes.Canceled:           "call_canceled",
 	codes.DeadlineExceeded:   "deadline",
 	codes.Internal:           "internal",
 }
@@ -186,7 +188,7 @@ var otherKinds = []struct {
 	name string
 	kind error
 }{
-	{"canceled", context.Canceled},
+	{"call_canceled", context.Canceled},
 	{"deadline", context.DeadlineExceeded},
 	{"internal", errInternal},
 }
