@@ -41,9 +41,9 @@ func clientCredentials(t testing.TB, s *auth.Security, address string) credentia
 	return creds
 }
 
-// serve serves what is registered, over mTLS with the certificates in a
+// listen serves what is registered, over mTLS with the certificates in a
 // directory, or in the open if there is none.
-func serve(t testing.TB, certDir string, register func(*grpc.Server)) string {
+func listen(t testing.TB, certDir string, register func(*grpc.Server)) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -75,7 +75,7 @@ func serve(t testing.TB, certDir string, register func(*grpc.Server)) string {
 func serveRunner(t testing.TB, runner session.Runner) *Client {
 	t.Helper()
 	dir := certificates(t)
-	address := serve(t, dir, func(s *grpc.Server) { NewServer(runner, 0).Register(s) })
+	address := listen(t, dir, func(s *grpc.Server) { NewServer(runner, 0).Register(s) })
 	return dialed(t, address, clientCredentials(t, auth.Identity(dir, "admin"), address))
 }
 
@@ -107,7 +107,7 @@ func listener(t *testing.T) net.Listener {
 func TestWhoCannotBeReached(t *testing.T) {
 	ours, others := certificates(t), certificates(t)
 	nothing := func(*grpc.Server) {}
-	secure, open := serve(t, ours, nothing), serve(t, "", nothing)
+	secure, open := listen(t, ours, nothing), listen(t, "", nothing)
 	silent := listener(t)
 	gone := listener(t)
 	gone.Close()
