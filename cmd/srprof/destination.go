@@ -7,6 +7,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -104,6 +105,7 @@ func (d *destination) create(s streams) (outputs, error) {
 		if err != nil {
 			return outs, err
 		}
+		o.pprof = format.Name == session.FormatPprof
 		o.encode = func(w io.Writer, p *profile.Profile) error { return format.Write(w, p, options) }
 		outs = append(outs, o)
 	}
@@ -143,4 +145,26 @@ func formatList() string {
 		fmt.Fprintf(&b, "  %-11s %-17s %s\n", f.Name, strings.Join(f.Extensions, " "), f.Description)
 	}
 	return b.String()
+}
+
+// summarize says on standard error what the reader of a file would not see,
+// and what the text report says itself.
+func (d *destination) summarize(w io.Writer, p *profile.Profile) {
+	m := &p.Meta
+	if m.Ended == profile.EndedExited {
+		fmt.Fprintf(w, "srprof: %s exited after %v; the profile is of the time up to then\n", printable(m.Command()), m.Duration().Round(time.Millisecond))
+	}
+	if d.toStdout() {
+		return
+	}
+	for _, warning := range m.Warnings {
+		fmt.Fprintf(w, "srprof: %s\n", printable(warning))
+	}
+	if us := m.Unnamed; !d.explain && len(us) > 0 && us[0].Remedy != "" && 10*us[0].Samples >= m.Counts.Samples {
+		u := &us[0] // concerns the most; what else there is, --explain says
+		fmt.Fprintf(w, "srprof: %s has no names in %.0f%% of the samples: %s; %s\n",
+			printable(u.Object), 100*float64(u.Samples)/float64(m.Counts.Samples), printable(u.Why), printable(u.Remedy))
+	}
+	fmt.Fprintf(w, "srprof: wrote %s: %d samples in %v, %d lost, %d truncated, %d with unknown frames\n",
+		strings.Join(d.outputs, ", "), m.Counts.Samples, m.Duration().Round(time.Millisecond), m.Counts.Lost, m.Counts.Truncated, m.Counts.Unknown)
 }

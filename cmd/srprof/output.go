@@ -26,6 +26,7 @@ type output struct {
 	path   string
 	file   *os.File  // the temporary file; nil for a stream
 	to     io.Writer // the stream
+	pprof  bool      // the form in which profiles are sent
 	encode func(io.Writer, *profile.Profile) error
 }
 
@@ -34,7 +35,34 @@ type outputs []*output
 
 func (os outputs) write(p *profile.Profile) error {
 	for _, o := range os {
-		if err := o.write(p); err != nil {
+		if err := o.write(func(w io.Writer) error { return o.encode(w, p) }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// split parts those that take a profile as it was sent from those for which it
+// is read first.
+func (os outputs) split() (sent, rest outputs) {
+	for _, o := range os {
+		if o.pprof {
+			sent = append(sent, o)
+		} else {
+			rest = append(rest, o)
+		}
+	}
+	return sent, rest
+}
+
+// writeBytes writes a profile as it was sent.
+func (os outputs) writeBytes(from func() io.Reader) error {
+	for _, o := range os {
+		err := o.write(func(w io.Writer) error {
+			_, err := io.Copy(w, from())
+			return err
+		})
+		if err != nil {
 			return err
 		}
 	}
@@ -101,20 +129,20 @@ func cause(err error) error {
 }
 
 // write writes everything and gives the file its name.
-func (o *output) write(p *profile.Profile) error {
+func (o *output) write(fill func(io.Writer) error) error {
 	if o.file != nil {
-		return o.writeFile(p)
+		return o.writeFile(fill)
 	}
 	b := bufio.NewWriter(o.to)
-	if err := errors.Join(o.encode(b, p), b.Flush()); err != nil {
+	if err := errors.Join(fill(b), b.Flush()); err != nil {
 		return fmt.Errorf("write the profile: %w", err)
 	}
 	return nil
 }
 
-func (o *output) writeFile(p *profile.Profile) error {
+func (o *output) writeFile(fill func(io.Writer) error) error {
 	b := bufio.NewWriterSize(o.file, 64<<10)
-	err := errors.Join(o.encode(b, p), b.Flush(), o.file.Chmod(o.mode()))
+	err := errors.Join(fill(b), b.Flush(), o.file.Chmod(o.mode()))
 	if err = errors.Join(err, o.file.Close()); err != nil {
 		return fmt.Errorf("write the profile to %s: %w", o.path, err)
 	}

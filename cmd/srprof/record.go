@@ -5,9 +5,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"io"
-	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -18,9 +15,9 @@ import (
 
 // recording is what srprof record was asked to do.
 type recording struct {
-	spec      session.Spec
-	frequency int
-	debug     debugFlags
+	asking
+	debug      debugFlags
+	connection connection // to record on another host
 	destination
 }
 
@@ -42,31 +39,61 @@ Names, inlined calls and lines that were stripped come from debug files: those
 that the process sees, then those of this host. None is downloaded, unless
 --debuginfod names a server.
 
+With --server, the profiler on another host samples, of that host's processes,
+and the rest is the same. Ctrl-C ends the session there, unless it serves others
+too. Only the flag makes a recording go there, not $` + serverVariable + `.
+` + connectionHelp + `
+
 Exit codes: 0 ok, 1 failure, 2 usage, 4 not permitted, 5 no samples,
-130 interrupted (the profile up to then is written).`,
+130 interrupted or canceled (the profile up to then is written).`,
 		Example: `  srprof record --pid 4242
   srprof record --pid 4242 --duration 30s --output web.svg
   srprof record --pid 4242 --output web.html --output web.pb.gz
   srprof record --pid 4242 --pid 4243 --children --frequency 499 --output build.html
-  srprof record --pid 4242 --format folded > web.folded`,
+  srprof record --pid 4242 --format folded > web.folded
+  srprof record --pid 4242 --server web-01 --cert-dir certs --output web.svg`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			r.spec.Frequency = profile.Frequency(r.frequency)
+			if err := r.checkPlace(c); err != nil {
+				return err
+			}
 			return record(c.Context(), s, &r)
 		},
 	}
-	f := c.Flags()
-	f.IntSliceVarP(&r.spec.PIDs, "pid", "p", nil, "process to profile; may be given several times")
-	f.BoolVar(&r.spec.Children, "children", false, "profile their child processes too, also those born later")
-	f.DurationVarP(&r.spec.Duration, "duration", "d", session.DefaultDuration, "how long to sample: 1ms to 24h")
-	f.IntVarP(&r.frequency, "frequency", "F", int(session.DefaultFrequency), "samples a second on each CPU: 1 to 10000")
+	r.asking.addFlags(c)
 	r.debug.addFlags(c)
-	r.addFlags(c)
+	r.destination.addFlags(c)
+	r.addServiceFlags(c)
+	r.connection.addFlags(c)
 	return c
 }
 
+// checkPlace refuses flags that mean nothing where the recording is: nobody
+// should get a recording of this host who named the certificate for another.
+func (r *recording) checkPlace(c *cobra.Command) error {
+	if r.connection.server == "" {
+		name := r.connection.given(c)
+		for _, f := range []string{"requester", "max-wait"} {
+			if c.Flags().Changed(f) {
+				name = f
+			}
+		}
+		if name == "" {
+			return nil
+		}
+		return session.Invalid("no_server", fmt.Sprintf("--%s is for recordings on another host, and none is named", name), "name it: --server HOST")
+	}
+	for _, name := range []string{"debug-dir", "debuginfod", "debuginfod-time", "debuginfod-size"} {
+		if c.Flags().Changed(name) {
+			return session.Invalid("names_come_from_server", fmt.Sprintf("--%s is for recordings on this host; with --server, the profiler finds the names", name),
+				"write a .pb.gz, and name afterwards what it lacks: srprof symbolize")
+		}
+	}
+	return nil
+}
+
 func record(ctx context.Context, s streams, r *recording) error {
-	if err := r.spec.Validate(); err != nil {
+	if err := r.check(); err != nil {
 		return err
 	}
 	if err := r.debug.check(); err != nil {
@@ -77,9 +104,12 @@ func record(ctx context.Context, s streams, r *recording) error {
 	if err != nil {
 		return err
 	}
-	show := newProgress(s.err, &r.spec)
+	if r.connection.server != "" {
+		return r.recordThere(ctx, s, outs)
+	}
+	show := newProgress(s.err)
 	recorder := profiler.Recorder{Debug: r.debug.options}
-	p, err := recorder.Record(ctx, r.spec, show.update())
+	p, err := recorder.Record(ctx, r.spec, show.update(r.spec.Duration))
 	show.end()
 	if err != nil {
 		return err
@@ -95,26 +125,4 @@ func record(ctx context.Context, s streams, r *recording) error {
 		return errInterrupted
 	}
 	return nil
-}
-
-// summarize says on standard error what the reader of a file would not see,
-// and what the text report says itself.
-func (r *recording) summarize(w io.Writer, p *profile.Profile) {
-	m := &p.Meta
-	if m.Ended == profile.EndedExited {
-		fmt.Fprintf(w, "srprof: %s exited after %v; the profile is of the time up to then\n", m.Command(), m.Duration().Round(time.Millisecond))
-	}
-	if r.toStdout() {
-		return
-	}
-	for _, warning := range m.Warnings {
-		fmt.Fprintf(w, "srprof: %s\n", warning)
-	}
-	if us := m.Unnamed; !r.explain && len(us) > 0 && us[0].Remedy != "" && 10*us[0].Samples >= m.Counts.Samples {
-		u := &us[0] // concerns the most; what else there is, --explain says
-		fmt.Fprintf(w, "srprof: %s has no names in %.0f%% of the samples: %s; %s\n",
-			printable(u.Object), 100*float64(u.Samples)/float64(m.Counts.Samples), printable(u.Why), printable(u.Remedy))
-	}
-	fmt.Fprintf(w, "srprof: wrote %s: %d samples in %v, %d lost, %d truncated, %d with unknown frames\n",
-		strings.Join(r.outputs, ", "), m.Counts.Samples, m.Duration().Round(time.Millisecond), m.Counts.Lost, m.Counts.Truncated, m.Counts.Unknown)
 }

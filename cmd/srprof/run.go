@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -40,9 +41,16 @@ var errUsage = errors.New("usage")
 func run(ctx context.Context, args []string, s streams) int {
 	root := rootCommand(s)
 	root.SetArgs(args)
-	err := root.ExecuteContext(ctx)
+	c, err := root.ExecuteContextC(ctx)
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		err = errInterrupted
+	}
 	if err != nil && !errors.Is(err, errInterrupted) && !errors.Is(err, errNotReady) {
-		printError(s.err, err)
+		if f := c.Flags().Lookup(jsonFlag); f != nil && slices.Contains(args, "--"+jsonFlag) {
+			printErrorJSON(s.err, err)
+		} else {
+			printError(s.err, err)
+		}
 	}
 	return exitCode(err)
 }
@@ -53,8 +61,12 @@ func rootCommand(s streams) *cobra.Command {
 		Short: "See what a running process does: a flame graph in seconds, no restart",
 		Long: `srprof samples a running process with eBPF and draws what it does as a flame
 graph, with function names of user and kernel code. The process needs no
-restart, no rebuild and no preparation.`,
-		Example:       "  srprof record --pid 4242 --output web.svg\n  srprof symbolize web.pb.gz --debug-dir debug --output web.svg\n  srprof doctor",
+restart, no rebuild and no preparation. It may be on this host or, where
+serviceradar-profiler serves, on another one.`,
+		Example: `  srprof record --pid 4242 --output web.svg
+  srprof symbolize web.pb.gz --debug-dir debug --output web.svg
+  srprof record --pid 4242 --server web-01 --cert-dir certs --output web.svg
+  srprof doctor`,
 		Version:       profiler.Version(),
 		SilenceErrors: true,
 		SilenceUsage:  true,
@@ -69,21 +81,67 @@ restart, no rebuild and no preparation.`,
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
 		return fmt.Errorf("%w: %w", errUsage, err)
 	})
-	root.AddCommand(recordCommand(s), symbolizeCommand(s), doctorCommand(s), certsCommand(s))
+	for _, g := range []struct {
+		title    string
+		commands []*cobra.Command
+	}{
+		{"Record:", []*cobra.Command{recordCommand(s), symbolizeCommand(s), doctorCommand(s)}},
+		{"Sessions of a profiler, serviceradar-profiler on some host:", []*cobra.Command{startCommand(s), watchCommand(s), fetchCommand(s),
+			listCommand(s), getCommand(s), cancelCommand(s), certsCommand(s)}},
+	} {
+		root.AddGroup(&cobra.Group{ID: g.title, Title: g.title})
+		for _, c := range g.commands {
+			c.GroupID = g.title
+			root.AddCommand(c)
+		}
+	}
 	return root
 }
 
 // printError prints one line: the sentence, and the code where there is one.
+// Some of the words may be another host's.
 func printError(w io.Writer, err error) {
+	code := errorCode(err)
+	switch {
+	case code == codeUsage:
+		fmt.Fprintf(w, "srprof: %v; srprof --help shows how it is used\n", err)
+	case code != codeFailed:
+		fmt.Fprintf(w, "srprof: %s [%s]\n", printable(err.Error()), printable(code))
+	default:
+		fmt.Fprintf(w, "srprof: %s\n", printable(err.Error()))
+	}
+}
+
+// printErrorJSON prints the same for programs.
+func printErrorJSON(w io.Writer, err error) {
+	var e *session.Error
+	if !errors.As(err, &e) {
+		e = &session.Error{Code: errorCode(err), Kind: err, Problem: err.Error()}
+		if isUsage(err) {
+			e.Kind = session.ErrInvalid
+		}
+	}
+	if err := writeJSON(w, e); err != nil { // what has no JSON form has a text
+		printError(w, e)
+	}
+}
+
+// Codes of errors that have none of their own.
+const (
+	codeUsage  = "usage"
+	codeFailed = "failed"
+)
+
+// errorCode is what programs tell an error by.
+func errorCode(err error) string {
 	var e *session.Error
 	switch {
 	case errors.As(err, &e):
-		fmt.Fprintf(w, "srprof: %v [%s]\n", err, e.Code)
+		return e.Code
 	case isUsage(err):
-		fmt.Fprintf(w, "srprof: %v; srprof --help shows how it is used\n", err)
-	default:
-		fmt.Fprintf(w, "srprof: %v\n", err)
+		return codeUsage
 	}
+	return codeFailed
 }
 
 func exitCode(err error) int {

@@ -113,7 +113,7 @@ func readProfile(file string) (*profile.Profile, error) {
 }
 
 // unreadable says why a profile cannot be read.
-func unreadable(file string, err error) error {
+func unreadable(file string, err error) *session.Error {
 	e := &session.Error{Code: "profile_not_readable", Kind: fs.ErrInvalid, Cause: cause(err),
 		Problem: "cannot read the profile " + file, Remedy: "name a file that exists and that you may read"}
 	for _, known := range []struct {

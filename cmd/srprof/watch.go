@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/carverauto/serviceradar-profiler/session"
+)
+
+func watchCommand(s streams) *cobra.Command {
+	var n connection
+	var asJSON bool
+	c := &cobra.Command{
+		Use:   "watch ID [flags]",
+		Short: "Tell how a session goes, until its end",
+		Long: `Tells of a session at once, then of how it goes, until it ends: on a terminal in
+one line that changes, else in a line a second. An attended session (of srprof
+record --server) goes on while somebody watches it.
+
+With --json, each line is the session as an object.
+` + connectionHelp + `
+
+Exit codes: those that the session would have had here: 0 it succeeded, 1, 2, 4
+or 5 it failed, 130 it was canceled; 130 also if Ctrl-C ended the watching, which
+does not end the session.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			return n.with(c.Context(), args[0], func(there session.Runner, id session.ID) error {
+				return watch(c.Context(), s, there, id, asJSON)
+			})
+		},
+	}
+	n.addFlags(c)
+	addJSONFlag(c, &asJSON)
+	n.completeIDs(c)
+	return c
+}
+
+// watch tells of a session until it ends. Its error is what became of it.
+func watch(ctx context.Context, s streams, there session.Runner, id session.ID, asJSON bool) error {
+	show := newProgress(s.err)
+	if asJSON {
+		show.w = nil
+	}
+	var last session.Session
+	var told time.Time
+	for now, err := range there.Watch(ctx, id) {
+		show.end()
+		if err != nil {
+			return err
+		}
+		changed := now.State != last.State
+		last = now
+		switch {
+		case asJSON:
+			err = writeJSON(s.out, &now)
+		case changed || show.w == nil && time.Since(told) >= time.Second:
+			told = time.Now()
+			_, err = fmt.Fprintln(s.out, line(&now))
+		}
+		if err != nil {
+			return fmt.Errorf("write the progress: %w", err)
+		}
+		if !now.State.Final() {
+			show.session(&now)
+		}
+	}
+	return outcome(&last)
+}
+
+// outcome is the error of a session that ended.
+func outcome(s *session.Session) error {
+	switch s.State {
+	case session.StateSucceeded:
+		return nil
+	case session.StateCanceled:
+		return errInterrupted
+	}
+	if s.Err == nil {
+		return fmt.Errorf("session %s ended as %s, and does not say why", s.ID, s.State)
+	}
+	return s.Err
+}
