@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -98,14 +99,15 @@ func address(s string) (string, error) {
 	if s == "" {
 		return "", session.Invalid("no_server", "no profiler is named", "name one: --server HOST, or $"+serverVariable)
 	}
-	if host, port, err := net.SplitHostPort(s); err == nil {
-		return net.JoinHostPort(host, cmp.Or(port, defaultPort)), nil
+	host, port, err := net.SplitHostPort(s)
+	if err != nil { // there is no port
+		host, port = strings.TrimSuffix(strings.TrimPrefix(s, "["), "]"), ""
 	}
-	host := strings.TrimSuffix(strings.TrimPrefix(s, "["), "]")
-	if strings.ContainsAny(host, "/[] ") || strings.Contains(host, ":") && net.ParseIP(host) == nil {
+	_, notNumber := strconv.ParseUint(cmp.Or(port, defaultPort), 10, 16)
+	if host == "" || notNumber != nil || strings.ContainsAny(host, "/[] ") || strings.Contains(host, ":") && net.ParseIP(host) == nil {
 		return "", session.Invalid("bad_server", fmt.Sprintf("%q is not the address of a profiler", s), "write it as host, host:port or [address]:port")
 	}
-	return net.JoinHostPort(host, defaultPort), nil
+	return net.JoinHostPort(host, cmp.Or(port, defaultPort)), nil
 }
 
 // security is what this side shows, and what it asks of the other.
