@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	legacy "github.com/carverauto/serviceradar-profiler/proto/profiler"
 	"github.com/carverauto/serviceradar-profiler/session"
@@ -274,4 +275,35 @@ func TestLegacyStatus(t *testing.T) {
 	if out.GetHealthy() || out.GetMessage() != "the service is stopping" {
 		t.Errorf("%v", out)
 	}
+}
+
+// Whatever bytes come, starting is answered in words, and only what is within
+// the limits reaches the runner.
+func FuzzLegacyRequests(f *testing.F) {
+	f.Add([]byte{0x08, 0x92, 0x21, 0x10, 30, 0x18, 99})
+	f.Add([]byte{0x08, 1, 0x10, 0xff, 0xff, 0xff, 0xff, 0x0f, 0x18, 1})
+	f.Add(append([]byte{0x0a, 36}, idNew...))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		runner := example()
+		l := &legacyServer{runner: runner, about: About{Limits: Limits{MaxSessionDurationSeconds: 300, MaxFrequencyHz: 1000, ChunkSizeBytes: 10}}}
+		var in legacy.StartProfilingRequest
+		if proto.Unmarshal(data, &in) == nil {
+			out, err := l.StartProfiling(t.Context(), &in)
+			if err != nil || out.GetMessage() == "" || out.GetSuccess() != (out.GetSessionId() != "") || out.GetSuccess() != (len(runner.started) == 1) {
+				t.Fatalf("%v: %v, %v", &in, out, err)
+			}
+			for _, s := range runner.started {
+				if s.PIDs[0] <= 0 || s.Duration < time.Second || s.Duration > 300*time.Second || s.Frequency < 1 || s.Frequency > 1000 {
+					t.Errorf("%v became %+v", &in, s)
+				}
+			}
+		}
+		var ask legacy.GetProfilingResultsRequest
+		if proto.Unmarshal(data, &ask) == nil {
+			err := l.GetProfilingResults(&ask, &slowStream{ctx: t.Context(), text: new(counted), t: t})
+			if code := status.Code(err); code != codes.OK && code != codes.NotFound && code != codes.Internal {
+				t.Errorf("%v: %v", &ask, err)
+			}
+		}
+	})
 }

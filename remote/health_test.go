@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package remote
+
+import (
+	"errors"
+	"io"
+	"slices"
+	"testing"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	health "google.golang.org/grpc/health/grpc_health_v1"
+	reflectionv1 "google.golang.org/grpc/reflection/grpc_reflection_v1"
+	reflectionv1alpha "google.golang.org/grpc/reflection/grpc_reflection_v1alpha"
+	"google.golang.org/grpc/status"
+)
+
+func TestHealth(t *testing.T) {
+	conn, unhealthy := serve(t, example(), Limits{})
+	client := health.NewHealthClient(conn)
+	names := []string{"", "profiler.ProfilerService", "monitoring.AgentService", "AgentService", "serviceradar.session.v1.SessionService"}
+	check := func(want health.HealthCheckResponse_ServingStatus) {
+		t.Helper()
+		for _, name := range names {
+			out, err := client.Check(t.Context(), &health.HealthCheckRequest{Service: name})
+			if err != nil || out.GetStatus() != want {
+				t.Errorf("%q: %v, %v, want %v", name, out, err, want)
+			}
+		}
+		all, err := client.List(t.Context(), &health.HealthListRequest{})
+		if err != nil || len(all.GetStatuses()) != len(names) || all.GetStatuses()["AgentService"].GetStatus() != want {
+			t.Errorf("%v, %v", all, err)
+		}
+	}
+	check(health.HealthCheckResponse_SERVING)
+	if _, err := client.Check(t.Context(), &health.HealthCheckRequest{Service: "poller"}); status.Code(err) != codes.NotFound {
+		t.Errorf("%v", err)
+	}
+
+	watch, err := client.Watch(t.Context(), &health.HealthCheckRequest{Service: "AgentService"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stranger, err := client.Watch(t.Context(), &health.HealthCheckRequest{Service: "poller"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	next := func(w grpc.ServerStreamingClient[health.HealthCheckResponse], want health.HealthCheckResponse_ServingStatus) {
+		t.Helper()
+		if out, err := w.Recv(); err != nil || out.GetStatus() != want {
+			t.Errorf("%v, %v, want %v", out, err, want)
+		}
+	}
+	next(watch, health.HealthCheckResponse_SERVING)
+	next(stranger, health.HealthCheckResponse_SERVICE_UNKNOWN)
+	unhealthy.Store(true)
+	next(watch, health.HealthCheckResponse_NOT_SERVING)
+	check(health.HealthCheckResponse_NOT_SERVING)
+}
+
+// Both versions of reflection, because clients know one or the other.
+func TestReflection(t *testing.T) {
+	conn, _ := serve(t, example(), Limits{})
+	var found []string
+	v1, err := reflectionv1.NewServerReflectionClient(conn).ServerReflectionInfo(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ask := &reflectionv1.ServerReflectionRequest{MessageRequest: &reflectionv1.ServerReflectionRequest_ListServices{}}
+	if err := errors.Join(v1.Send(ask), v1.CloseSend()); err != nil {
+		t.Fatal(err)
+	}
+	out, err := v1.Recv()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range out.GetListServicesResponse().GetService() {
+		found = append(found, s.GetName())
+	}
+	for _, want := range []string{"profiler.ProfilerService", "monitoring.AgentService", "grpc.health.v1.Health"} {
+		if !slices.Contains(found, want) {
+			t.Errorf("%s is not in %v", want, found)
+		}
+	}
+	if _, err := v1.Recv(); !errors.Is(err, io.EOF) {
+		t.Error(err)
+	}
+
+	alpha, err := reflectionv1alpha.NewServerReflectionClient(conn).ServerReflectionInfo(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	symbol := &reflectionv1alpha.ServerReflectionRequest{MessageRequest: &reflectionv1alpha.ServerReflectionRequest_FileContainingSymbol{FileContainingSymbol: "profiler.ProfilerService"}}
+	if err := errors.Join(alpha.Send(symbol), alpha.CloseSend()); err != nil {
+		t.Fatal(err)
+	}
+	described, err := alpha.Recv()
+	if err != nil || len(described.GetFileDescriptorResponse().GetFileDescriptorProto()) == 0 {
+		t.Errorf("%v, %v", described, err)
+	}
+}
