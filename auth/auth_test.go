@@ -66,12 +66,17 @@ func certificates(t *testing.T) string {
 // serve serves gRPC's health with creds and returns its port on 127.0.0.1.
 func serve(t *testing.T, creds credentials.TransportCredentials) string {
 	t.Helper()
+	return serveWith(t, creds, func(s *grpc.Server) { healthpb.RegisterHealthServer(s, health.NewServer()) })
+}
+
+func serveWith(t *testing.T, creds credentials.TransportCredentials, register func(*grpc.Server)) string {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	s := grpc.NewServer(grpc.Creds(creds))
-	healthpb.RegisterHealthServer(s, health.NewServer())
+	register(s)
 	done := make(chan error, 1)
 	go func() { done <- s.Serve(l) }()
 	t.Cleanup(func() {

@@ -49,7 +49,8 @@ func (p *plain) ServerHandshake(c net.Conn) (net.Conn, credentials.AuthInfo, err
 		p.log.refused(c, err)
 		return nil, nil, err
 	}
-	return p.TransportCredentials.ServerHandshake(c)
+	c, _, err := p.TransportCredentials.ServerHandshake(c)
+	return c, localInfo{credentials.CommonAuthInfo{SecurityLevel: credentials.NoSecurity}}, err
 }
 
 // ClientHandshake goes on where the loopback interface was dialed.
