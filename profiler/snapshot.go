@@ -26,7 +26,6 @@ func (r *Recording) Snapshot(ctx context.Context) (*profile.Profile, error) {
 		return nil, ctx.Err()
 	}
 	p, err := r.snapshot()
-	<-r.naming
 	if p != nil || err != nil {
 		return p, err
 	}
@@ -42,8 +41,10 @@ func (r *Recording) Snapshot(ctx context.Context) (*profile.Profile, error) {
 
 var errClosed = &session.Error{Code: "session_over", Kind: session.ErrUnavailable, Problem: "the session was given up"}
 
-// snapshot makes a profile unless sampling is over. r.naming is held.
+// snapshot makes a profile unless sampling is over. r.naming is held, until it
+// returns.
 func (r *Recording) snapshot() (*profile.Profile, error) {
+	defer func() { <-r.naming }() // also when a file makes a parser panic: Close waits for it
 	select {
 	case <-r.closed:
 		return nil, errClosed
