@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -19,8 +20,8 @@ import (
 	legacy "github.com/carverauto/serviceradar-profiler/proto/profiler"
 )
 
-// wire is ServiceRadar's interface as others have compiled it in: what is in
-// docs/serviceradar.md, never what our *.proto say.
+// wire is ServiceRadar's interface as others have compiled it in, as
+// docs/serviceradar.md has it too: never made from our *.proto.
 var wire = map[string]string{
 	"profiler.StartProfilingRequest":      "1 int32 process_id, 2 int32 duration_seconds, 3 int32 frequency",
 	"profiler.StartProfilingResponse":     "1 bool success, 2 string message, 3 string session_id",
@@ -78,7 +79,14 @@ func TestNumbersOnTheWire(t *testing.T) {
 			ours[string(f.Services().Get(i).FullName())] = methods(f.Services().Get(i))
 		}
 	}
+	page, err := os.ReadFile("../docs/serviceradar.md")
+	if err != nil {
+		t.Fatal(err)
+	}
 	for name, want := range wire {
+		if row := fmt.Sprintf("| `%s` | `%s` |", name, want); want != "" && !strings.Contains(string(page), row) {
+			t.Errorf("docs/serviceradar.md does not say %s", row)
+		}
 		if got := ours[name]; got != want && !strings.HasPrefix(got, want+", ") {
 			t.Errorf("%s:\n%s\nwant, and after it only what is new:\n%s", name, got, want)
 		}
