@@ -34,7 +34,7 @@ type collector struct {
 	cache   *symbol.Cache
 	ids     []profile.AddressID // scratch
 	hot     hot
-	sampler *sampler.Sampler
+	sampler sampler.Sampler
 	notices *sampler.Notices
 	heard   sync.WaitGroup
 	feeder  *feeder
@@ -90,7 +90,7 @@ func kernelBuildID() profile.BuildID {
 
 // describe fills in what does not depend on the session.
 func describe() profile.Metadata {
-	m := profile.Metadata{Tool: "srprof", ToolVersion: Version(), Arch: runtime.GOARCH, Event: sampler.Event, UserStacks: sampler.WalkFramePointer}
+	m := profile.Metadata{Tool: "srprof", ToolVersion: Version(), Arch: runtime.GOARCH, UserStacks: sampler.WalkFramePointer}
 	m.Host, _ = os.Hostname() // no name is no reason to fail
 	var u unix.Utsname
 	if unix.Uname(&u) == nil {
@@ -110,7 +110,7 @@ func Version() string {
 
 // sampleInto tells the sampler whom to sample, and makes sure that these are
 // still the processes that were asked for.
-func (c *collector) sampleInto(s *sampler.Sampler) error {
+func (c *collector) sampleInto(s sampler.Sampler) error {
 	c.sampler = s
 	for _, t := range c.targets {
 		if err := s.AddTarget(t.id.PID); err != nil {

@@ -80,7 +80,7 @@ func feedOnce(b *testing.B, pid int, tables *unwind.Cache) {
 		b.Fatal(err)
 	}
 	defer c.close()
-	s, err := sampler.Open(sampler.Options{Targets: c.room()})
+	s, err := sampler.OpenBPF(sampler.Options{Targets: c.room()})
 	if err != nil {
 		b.Fatal(err)
 	}

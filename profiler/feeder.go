@@ -29,7 +29,7 @@ type feeder struct {
 	wake    chan struct{} // there are objects to be fed
 	stop    chan struct{}
 	done    sync.WaitGroup
-	sampler *sampler.Sampler
+	sampler sampler.Tables
 	cache   *unwind.Cache
 	tables  map[unwind.Key][]fedTable // what the kernel has; the same content in two files is one
 	warning string                    // of the first table that could not be had
@@ -56,7 +56,7 @@ func (f *feeder) changed() {
 }
 
 // run feeds what is there, then what comes.
-func (f *feeder) run(s *sampler.Sampler) {
+func (f *feeder) run(s sampler.Tables) {
 	f.sampler = s
 	f.done.Go(func() {
 		if err := f.begin(); err != nil {

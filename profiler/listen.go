@@ -15,7 +15,7 @@ import (
 // listen begins to hear of forks and mappings, then reads the mappings that
 // are there already.
 func (c *collector) listen() error {
-	n, err := sampler.OpenNotices()
+	n, err := c.sampler.Notices()
 	if err != nil {
 		return err
 	}
@@ -29,7 +29,9 @@ func (c *collector) listen() error {
 		}
 	}
 	c.mu.Unlock()
-	c.feeder.run(c.sampler)
+	if tables, ok := c.sampler.(sampler.Tables); ok {
+		c.feeder.run(tables)
+	}
 	c.heard.Go(func() {
 		for n.Wait() {
 			c.mu.Lock()

@@ -16,9 +16,13 @@ import (
 
 // started notes what is to be compared at the end with how it was when
 // sampling began.
-func (c *collector) started(s *sampler.Sampler) {
+func (c *collector) started(s sampler.Sampler) {
 	c.meta.Start = time.Now()
-	c.meta.CPUs = s.CPUs()
+	about := s.About()
+	c.meta.Event, c.meta.CPUs = about.Event, about.CPUs
+	if about.Warning != "" {
+		c.meta.Warn(about.Warning)
+	}
 	for _, t := range c.targets {
 		t.look()
 		t.cpuFrom = t.cpu

@@ -19,7 +19,7 @@ import (
 type Recording struct {
 	recorder *Recorder
 	c        *collector
-	s        *sampler.Sampler
+	s        sampler.Sampler
 
 	// naming is held, by a value in it, while names are looked for: what finds
 	// them is not made for two at once. Before all locks of the collector.

@@ -16,7 +16,7 @@ import (
 type spare struct {
 	mu      sync.Mutex
 	keep    bool
-	ready   *sampler.Sampler
+	ready   *sampler.BPF
 	waiting *time.Timer // until there is time to make one
 	made    sync.WaitGroup
 }
@@ -50,8 +50,8 @@ func (r *Recorder) KeepSpare() error {
 	return err
 }
 
-func newSpare() (*sampler.Sampler, error) {
-	s, err := sampler.Open(sampler.Options{Targets: spareTargets})
+func newSpare() (*sampler.BPF, error) {
+	s, err := sampler.OpenBPF(sampler.Options{Targets: spareTargets})
 	if err != nil {
 		return nil, err
 	}
@@ -64,7 +64,7 @@ func newSpare() (*sampler.Sampler, error) {
 
 // take hands out a sampler for so many targets: the spare, or one that is made
 // for it.
-func (s *spare) take(targets int) (*sampler.Sampler, error) {
+func (s *spare) take(targets int) (sampler.Sampler, error) {
 	s.mu.Lock()
 	ready := s.ready
 	if ready != nil && ready.Targets() >= targets {

@@ -63,7 +63,7 @@ func (p program) String() string {
 }
 
 // openProgram loads the best program that the kernel takes.
-func (s *Sampler) openProgram() error {
+func (s *BPF) openProgram() error {
 	allowed, err := allowedBuilds()
 	if err != nil {
 		return err
@@ -86,7 +86,7 @@ func (s *Sampler) openProgram() error {
 	return first
 }
 
-func (s *Sampler) openAs(p program) error {
+func (s *BPF) openAs(p program) error {
 	spec, err := s.spec(p)
 	if err != nil {
 		return err
@@ -112,7 +112,7 @@ func (s *Sampler) openAs(p program) error {
 // spec reads the objects and fits the maps to the machine: room for four times
 // the samples after which a drain is due, should all be new stacks and the drain
 // come late.
-func (s *Sampler) spec(p program) (*ebpf.CollectionSpec, error) {
+func (s *BPF) spec(p program) (*ebpf.CollectionSpec, error) {
 	spec, err := p.load()
 	if err != nil {
 		return nil, err

@@ -24,7 +24,7 @@ func TestBuild(t *testing.T) {
 	}
 	for _, only := range []string{"", "4.9"} {
 		t.Setenv(sampler.EnvBuild, only)
-		s, err := sampler.Open(sampler.Options{})
+		s, err := sampler.OpenBPF(sampler.Options{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -40,7 +40,7 @@ func TestBuild(t *testing.T) {
 		s.Close()
 	}
 	t.Setenv(sampler.EnvBuild, "2.6")
-	if s, err := sampler.Open(sampler.Options{}); err == nil {
+	if s, err := sampler.OpenBPF(sampler.Options{}); err == nil {
 		s.Close()
 		t.Error("a build that does not exist is no error")
 	}

@@ -50,7 +50,7 @@ type drainMark struct {
 // Due says whether it is time for a Drain. To drain seldom is cheaper for the
 // kernel side: a stack that it has is counted in a third of the time that a new
 // one takes, and every drain makes all of them new.
-func (s *Sampler) Due() (bool, error) {
+func (s *BPF) Due() (bool, error) {
 	if time.Since(s.last.at) >= longestWait {
 		return true, nil
 	}
@@ -76,7 +76,7 @@ func (s *Sampler) Due() (bool, error) {
 // to the old buffer any more, and it can be read and emptied at leisure. So
 // nothing is counted twice or between the chairs, and no lock is held in the
 // kernel. The price is two of each map.
-func (s *Sampler) Drain(each func(Count)) error {
+func (s *BPF) Drain(each func(Count)) error {
 	old := int(s.epoch % buffers)
 	s.epoch++
 	if err := s.objs.CurrentConfig.Put(uint32(0), bpf.SampleConfig{Epoch: s.epoch}); err != nil {
@@ -114,7 +114,7 @@ func (s *Sampler) Drain(each func(Count)) error {
 }
 
 // hand passes one count on with its stack.
-func (s *Sampler) hand(buffer int, k *bpf.SampleSampleKey, n uint64, each func(Count)) error {
+func (s *BPF) hand(buffer int, k *bpf.SampleSampleKey, n uint64, each func(Count)) error {
 	ref, ok := s.scratch.stacks[k.Stack]
 	if !ok {
 		s.orphans += n
@@ -151,7 +151,7 @@ func (s *Sampler) hand(buffer int, k *bpf.SampleSampleKey, n uint64, each func(C
 
 // addresses reads the words of a stack in its region, and returns how many of
 // them are of the kernel part.
-func (s *Sampler) addresses(buffer int, ref bpf.SampleStackRef, words []uint64) ([]profile.Addr, int, error) {
+func (s *BPF) addresses(buffer int, ref bpf.SampleStackRef, words []uint64) ([]profile.Addr, int, error) {
 	a := s.scratch.addrs[:0]
 	kernel := int(ref.KernelFrames)
 	// A user part that the kernel walked is one word, an id. One that our walk
@@ -178,7 +178,7 @@ func (s *Sampler) addresses(buffer int, ref bpf.SampleStackRef, words []uint64) 
 	return a, kernel, nil
 }
 
-func (s *Sampler) region(buffer int, cpu uint16) (*bpf.SampleRegion, error) {
+func (s *BPF) region(buffer int, cpu uint16) (*bpf.SampleRegion, error) {
 	sc := &s.scratch
 	r := sc.regions[cpu]
 	if r == nil {
@@ -200,7 +200,7 @@ const leaveTimeout = 2 * time.Second
 
 // waitUntilLeft returns when every run of the program that may have seen the
 // old epoch is over, and how many samples there were then.
-func (s *Sampler) waitUntilLeft() (uint64, error) {
+func (s *BPF) waitUntilLeft() (uint64, error) {
 	before, err := s.cpus()
 	if err != nil {
 		return 0, err
@@ -231,7 +231,7 @@ func (s *Sampler) waitUntilLeft() (uint64, error) {
 }
 
 // cpus reads the states of all CPUs.
-func (s *Sampler) cpus() ([]bpf.SampleCpu, error) {
+func (s *BPF) cpus() ([]bpf.SampleCpu, error) {
 	var states []bpf.SampleCpu
 	if err := s.objs.Cpus.Lookup(uint32(0), &states); err != nil {
 		return nil, fmt.Errorf("read CPU states: %w", err)
@@ -250,7 +250,7 @@ type Totals struct {
 
 // Totals reads the counters. After Stop and a Drain of both buffers every
 // sample is either handed over or in Lost.
-func (s *Sampler) Totals() (Totals, error) {
+func (s *BPF) Totals() (Totals, error) {
 	cpus, err := s.cpus()
 	if err != nil {
 		return Totals{}, err
@@ -270,7 +270,7 @@ func (s *Sampler) Totals() (Totals, error) {
 }
 
 // Finish drains what is left in both buffers after Stop.
-func (s *Sampler) Finish(each func(Count)) (Totals, error) {
+func (s *BPF) Finish(each func(Count)) (Totals, error) {
 	for range buffers {
 		if err := s.Drain(each); err != nil {
 			return Totals{}, err

@@ -50,7 +50,7 @@ func pidNamespace() Feature {
 // canSample tries the whole way: maps, program, perf event, attachment.
 func canSample() Feature {
 	f := Feature{Name: "sampling with eBPF", Required: true}
-	s, err := Open(Options{})
+	s, err := OpenBPF(Options{})
 	if err != nil {
 		f.fail(err)
 		return f

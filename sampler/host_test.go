@@ -55,7 +55,7 @@ func (m *mapped) limit() profile.Addr { return m.bias + profile.Addr(m.table.Lim
 // them back.
 func feedHost(t *testing.T, all []mapped) hostTables {
 	t.Helper()
-	s, err := Open(Options{})
+	s, err := OpenBPF(Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -37,9 +37,10 @@ type Options struct {
 	Targets int // how many processes may have unwind tables at once; 0 means 16
 }
 
-// Sampler samples a set of processes. Its methods must not be called
-// concurrently, but for those on targets and tables.
-type Sampler struct {
+// BPF is the sampler by a BPF program: the kernel filters, walks stacks by
+// unwind tables, and counts equal ones. Its methods on tables may be called
+// concurrently too.
+type BPF struct {
 	program    program // which was loaded
 	objs       objects
 	stackMaps  stackMaps // of the build for old kernels
@@ -80,8 +81,8 @@ type objects struct {
 	Programs      *ebpf.Map     `ebpf:"programs"`
 }
 
-// Open loads the program and its maps. Sampling begins with Start.
-func Open(o Options) (*Sampler, error) {
+// OpenBPF loads the program and its maps.
+func OpenBPF(o Options) (*BPF, error) {
 	if o.Targets == 0 {
 		o.Targets = 16
 	}
@@ -93,7 +94,7 @@ func Open(o Options) (*Sampler, error) {
 	if err != nil {
 		return nil, fmt.Errorf("count CPUs: %w", err)
 	}
-	s := &Sampler{options: o, possible: cpus, dueSamples: uint64(max(512, cpus*2*samplesPerLook)),
+	s := &BPF{options: o, possible: cpus, dueSamples: uint64(max(512, cpus*2*samplesPerLook)),
 		maxFrames: min(framesInPart, maxStack()), targets: map[int]uint32{}}
 	if err := s.openProgram(); err != nil {
 		return nil, loadError(err, memlock)
@@ -117,13 +118,13 @@ const (
 
 // LookInterval is how often to ask whether a Drain is due, after Start: often
 // enough that the maps cannot run full.
-func (s *Sampler) LookInterval() time.Duration {
+func (s *BPF) LookInterval() time.Duration {
 	return min(250*time.Millisecond, max(5*time.Millisecond, s.frequency.Period()*samplesPerLook))
 }
 
 // AddTarget makes the kernel sample all threads of a process, those born later
 // included.
-func (s *Sampler) AddTarget(pid int) error {
+func (s *BPF) AddTarget(pid int) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.objs.Targets.Put(uint32(pid), uint32(0)); err != nil {
@@ -135,7 +136,7 @@ func (s *Sampler) AddTarget(pid int) error {
 
 // RemoveTarget ends the sampling of a process. To remove what is not there is
 // no error.
-func (s *Sampler) RemoveTarget(pid int) error {
+func (s *BPF) RemoveTarget(pid int) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	err := s.objs.Targets.Delete(uint32(pid))
@@ -151,7 +152,7 @@ func (s *Sampler) RemoveTarget(pid int) error {
 
 // setFilter lets the targets through, and what shares a bit with them. mu must
 // be held.
-func (s *Sampler) setFilter() error {
+func (s *BPF) setFilter() error {
 	var f bpf.SampleFilter
 	for pid := range s.targets {
 		word := uint(pid) / 64 % uint(len(f.Word))
@@ -165,7 +166,7 @@ func (s *Sampler) setFilter() error {
 
 // Start opens the CPU clock of every CPU and lets it run, at a frequency of at
 // most MaxFrequency(). The first sample comes one period later.
-func (s *Sampler) Start(f profile.Frequency) error {
+func (s *BPF) Start(f profile.Frequency) error {
 	s.frequency = f
 	if !s.program.stackIDs { // else the maps are made for it
 		s.maxFrames = min(framesInPart, maxStack()) // as it is now
@@ -199,16 +200,19 @@ func (s *Sampler) Start(f profile.Frequency) error {
 }
 
 // Targets is how many processes may have unwind tables at once.
-func (s *Sampler) Targets() int { return s.options.Targets }
+func (s *BPF) Targets() int { return s.options.Targets }
 
 // Program says which of the programs was loaded, for people.
-func (s *Sampler) Program() string { return s.program.String() }
+func (s *BPF) Program() string { return s.program.String() }
 
-// CPUs is how many CPUs are sampled.
-func (s *Sampler) CPUs() int { return len(s.events) }
+// About says what it is.
+func (s *BPF) About() About { return About{Event: Event, CPUs: len(s.events)} }
+
+// Notices begins to listen.
+func (s *BPF) Notices() (*Notices, error) { return OpenNotices() }
 
 // Stop ends sampling; what was counted can still be drained.
-func (s *Sampler) Stop() error {
+func (s *BPF) Stop() error {
 	var first error
 	for _, e := range s.events {
 		if err := e.disable(); err != nil && first == nil {
@@ -218,7 +222,7 @@ func (s *Sampler) Stop() error {
 	return first
 }
 
-func (s *Sampler) closeEvents() {
+func (s *BPF) closeEvents() {
 	for _, e := range s.events {
 		e.Close()
 	}
@@ -226,7 +230,7 @@ func (s *Sampler) closeEvents() {
 }
 
 // Close gives back everything in the kernel.
-func (s *Sampler) Close() error {
+func (s *BPF) Close() error {
 	s.closeEvents()
 	o := &s.objs
 	errs := []error{s.walk.Close()}

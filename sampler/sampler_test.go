@@ -65,9 +65,9 @@ func start(t *testing.T, what string) int {
 
 // open opens a sampler. Only a machine on which the test has no right to
 // sample may skip.
-func open(t *testing.T) *sampler.Sampler {
+func open(t *testing.T) *sampler.BPF {
 	t.Helper()
-	s, err := sampler.Open(sampler.Options{})
+	s, err := sampler.OpenBPF(sampler.Options{})
 	if errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0 {
 		t.Skip("needs root: ", err)
 	}
@@ -80,7 +80,7 @@ func open(t *testing.T) *sampler.Sampler {
 
 // run samples for a while and checks that nothing got out of the books: each
 // sample that the kernel side took was handed over or counted as lost.
-func run(t *testing.T, s *sampler.Sampler, f profile.Frequency, d time.Duration, each func(sampler.Count)) sampler.Totals {
+func run(t *testing.T, s *sampler.BPF, f profile.Frequency, d time.Duration, each func(sampler.Count)) sampler.Totals {
 	t.Helper()
 	var handed uint64
 	counted := func(c sampler.Count) {

@@ -134,7 +134,7 @@ func (s *spaces) release(space uint32) {
 
 // AddChild is AddTarget for a process that was just born to a target: it has
 // the parent's mappings, so it is walked like it from the first sample on.
-func (s *Sampler) AddChild(pid, parent int) error {
+func (s *BPF) AddChild(pid, parent int) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	space := s.targets[parent]
@@ -151,7 +151,7 @@ func (s *Sampler) AddChild(pid, parent int) error {
 // SetMappings tells the kernel what a target has mapped. The error is
 // ErrNoRoom when there are more targets than can be described at once.
 // OpenTables must have succeeded.
-func (s *Sampler) SetMappings(pid int, ms []Mapping) error {
+func (s *BPF) SetMappings(pid int, ms []Mapping) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	old, ok := s.targets[pid]

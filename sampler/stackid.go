@@ -37,7 +37,7 @@ func (m *stackMaps) of(buffer int, word uint64) (*ebpf.Map, uint32) {
 }
 
 // stackByID returns the addresses of a part that the kernel walked, leaf first.
-func (s *Sampler) stackByID(buffer int, word uint64) ([]profile.Addr, error) {
+func (s *BPF) stackByID(buffer int, word uint64) ([]profile.Addr, error) {
 	if a, ok := s.scratch.ids[word]; ok {
 		return a, nil
 	}
@@ -61,7 +61,7 @@ func (s *Sampler) stackByID(buffer int, word uint64) ([]profile.Addr, error) {
 // forgetIDs makes room for the stacks of the next drain but one. (An id of a
 // stack that was lost for other reasons stays; there are few, and what finds
 // its place taken goes to the overflow.)
-func (s *Sampler) forgetIDs(buffer int) error {
+func (s *BPF) forgetIDs(buffer int) error {
 	for word := range s.scratch.ids {
 		m, id := s.stackMaps.of(buffer, word)
 		if err := m.Delete(id); err != nil && !isNotExist(err) {

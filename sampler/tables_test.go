@@ -17,9 +17,9 @@ import (
 )
 
 // open opens a sampler with the least room for tables.
-func open(t *testing.T, targets int) *Sampler {
+func open(t *testing.T, targets int) *BPF {
 	t.Helper()
-	s, err := Open(Options{Targets: targets})
+	s, err := OpenBPF(Options{Targets: targets})
 	if errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0 {
 		t.Skip("needs root: ", err)
 	}
@@ -39,7 +39,7 @@ func open(t *testing.T, targets int) *Sampler {
 
 // ruleInKernel finds a rule in the maps as the kernel side does (find_rule in
 // bpf/unwind.h).
-func ruleInKernel(t *testing.T, s *Sampler, id TableID, a profile.ObjAddr) unwind.Rule {
+func ruleInKernel(t *testing.T, s *BPF, id TableID, a profile.ObjAddr) unwind.Rule {
 	t.Helper()
 	rel := uint32(a - id.base)
 	if rel/pageSize >= id.pages {

@@ -38,7 +38,7 @@ func (w *walkObjects) Close() error {
 //
 // Where the kernel lets no program read memory, the error is
 // errors.ErrUnsupported.
-func (s *Sampler) PrepareTables(rows, code int) error {
+func (s *BPF) PrepareTables(rows, code int) error {
 	if s.program.locked {
 		return fmt.Errorf("walk by unwind tables in a kernel locked down for confidentiality: %w", errors.ErrUnsupported)
 	}
@@ -62,7 +62,7 @@ func roomFor(rows, code int) (chunks, blocks uint32) {
 // loading it unless one is prepared with room for so many rows and bytes of
 // code. Of mappings it knows nothing yet, so at first it goes by frame pointer.
 // It may be called while sampling goes on. Errors are PrepareTables'.
-func (s *Sampler) OpenTables(rows, code int) error {
+func (s *BPF) OpenTables(rows, code int) error {
 	chunks, blocks := roomFor(rows, code)
 	if w := &s.walk; w.Walk == nil || chunks > w.Rows.MaxEntries() || blocks > w.Pages.MaxEntries() {
 		small := s.walk
@@ -81,7 +81,7 @@ func (s *Sampler) OpenTables(rows, code int) error {
 }
 
 // loadWalk loads the walk with maps for tables of a size of their own.
-func (s *Sampler) loadWalk(chunks, blocks uint32) (walkObjects, error) {
+func (s *BPF) loadWalk(chunks, blocks uint32) (walkObjects, error) {
 	var w walkObjects
 	spec, err := s.spec(s.program)
 	if err != nil {
@@ -107,7 +107,7 @@ func (s *Sampler) loadWalk(chunks, blocks uint32) (walkObjects, error) {
 
 // takeOver makes the program the one that walks, from the next sample on (and
 // in the middle of one that is being walked: all it needs is in shared maps).
-func (s *Sampler) takeOver(w *walkObjects) error {
+func (s *BPF) takeOver(w *walkObjects) error {
 	if err := s.objs.Programs.Put(uint32(0), uint32(w.Walk.FD())); err != nil {
 		return fmt.Errorf("let the walk take over: %w", err)
 	}
@@ -117,7 +117,7 @@ func (s *Sampler) takeOver(w *walkObjects) error {
 // AddTable puts the unwind table of an object's segment into the kernel, for
 // the mappings of any target. The error is ErrNoRoom when the maps are full.
 // OpenTables must have succeeded.
-func (s *Sampler) AddTable(t *unwind.Table) (TableID, error) {
+func (s *BPF) AddTable(t *unwind.Table) (TableID, error) {
 	s.tables.mu.Lock()
 	defer s.tables.mu.Unlock()
 	chunks, blocks := s.tables.need(t)
@@ -133,7 +133,7 @@ func (s *Sampler) AddTable(t *unwind.Table) (TableID, error) {
 // program uses is decided when it is loaded: so there is another program, which
 // takes over when its maps hold the same. Nothing moves, so what the kernel
 // knows of mappings stays true.
-func (s *Sampler) grow(chunks, blocks uint32) error {
+func (s *BPF) grow(chunks, blocks uint32) error {
 	t := s.tables
 	if chunks > maxChunks {
 		return ErrNoRoom

@@ -88,7 +88,7 @@ func makeTables(path string) (r tableRun, err error) {
 }
 
 func fillKernel(tables []unwind.Table, rows, code int) (took time.Duration, err error) {
-	s, err := sampler.Open(sampler.Options{})
+	s, err := sampler.OpenBPF(sampler.Options{})
 	if err != nil {
 		return 0, err
 	}

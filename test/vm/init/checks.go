@@ -77,7 +77,7 @@ func features() (string, error) {
 // of it.
 func loading() (string, error) {
 	began := time.Now()
-	s, err := sampler.Open(sampler.Options{})
+	s, err := sampler.OpenBPF(sampler.Options{})
 	if err != nil {
 		return "", err
 	}
