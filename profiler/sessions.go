@@ -47,7 +47,8 @@ type Sessions struct {
 	bytes     int64           // of all contents
 	made      uint64          // contents so far
 	expiry    timer           // for the first of ended
-	troubled  error           // why this host cannot run sessions; nil once one ran
+	troubled  error           // why this host cannot run sessions, as far as is known
+	looked    time.Time       // when that was found out
 	stopping  bool
 	quiet     chan struct{} // closed when it stops and no place is taken
 	handedOut chan struct{} // has room for one: a profile was fetched whole
@@ -311,26 +312,4 @@ func (s *Sessions) List(ctx context.Context, filter session.Filter) ([]session.S
 		all[i] = r.view()
 	}
 	return all, nil
-}
-
-// Health is how the service is.
-type Health struct {
-	Healthy bool   `json:"healthy"`
-	Reason  string `json:"reason,omitempty"` // why it is not
-	Running int    `json:"running"`
-	Queued  int    `json:"queued"`
-}
-
-// Health tells whether a session could be started, as far as that is known.
-func (s *Sessions) Health() Health {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	h := Health{Healthy: true, Running: s.busy, Queued: len(s.queue)}
-	switch {
-	case s.stopping:
-		h.Healthy, h.Reason = false, serviceStopping().Problem
-	case s.troubled != nil:
-		h.Healthy, h.Reason = false, s.troubled.Error()
-	}
-	return h
 }

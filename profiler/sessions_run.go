@@ -111,7 +111,7 @@ func (s *Sessions) notBegun(r *run, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if errors.Is(err, errors.ErrUnsupported) || errors.Is(err, fs.ErrPermission) {
-		s.troubled = err
+		s.trouble(err)
 	}
 	if r.shown || r.now.State.Final() {
 		s.move(r, session.StateFailed, asError(err))
@@ -130,7 +130,7 @@ func (s *Sessions) notBegun(r *run, err error) {
 func (s *Sessions) begun(r *run, rec *Recording) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.troubled = nil
+	s.trouble(nil)
 	r.recording = rec
 	ok := s.move(r, session.StateRunning, nil)
 	if !ok {
