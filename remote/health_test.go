@@ -6,13 +6,13 @@ import (
 	"errors"
 	"io"
 	"slices"
+	"strings"
 	"testing"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	health "google.golang.org/grpc/health/grpc_health_v1"
 	reflectionv1 "google.golang.org/grpc/reflection/grpc_reflection_v1"
-	reflectionv1alpha "google.golang.org/grpc/reflection/grpc_reflection_v1alpha"
 	"google.golang.org/grpc/status"
 )
 
@@ -87,16 +87,21 @@ func TestReflection(t *testing.T) {
 		t.Error(err)
 	}
 
-	alpha, err := reflectionv1alpha.NewServerReflectionClient(conn).ServerReflectionInfo(t.Context())
+	// the older one in bytes: 4 is file_containing_symbol, and the descriptor in the answer
+	alpha, err := conn.NewStream(t.Context(), &grpc.StreamDesc{ServerStreams: true, ClientStreams: true}, "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+		grpc.ForceCodec(rawCodec{}))
 	if err != nil {
 		t.Fatal(err)
 	}
-	symbol := &reflectionv1alpha.ServerReflectionRequest{MessageRequest: &reflectionv1alpha.ServerReflectionRequest_FileContainingSymbol{FileContainingSymbol: "profiler.ProfilerService"}}
-	if err := errors.Join(alpha.Send(symbol), alpha.CloseSend()); err != nil {
+	symbol := bytesField(4, "profiler.ProfilerService")
+	if err := errors.Join(alpha.SendMsg(&symbol), alpha.CloseSend()); err != nil {
 		t.Fatal(err)
 	}
-	described, err := alpha.Recv()
-	if err != nil || len(described.GetFileDescriptorResponse().GetFileDescriptorProto()) == 0 {
-		t.Errorf("%v, %v", described, err)
+	var described []byte
+	if err := alpha.RecvMsg(&described); err != nil {
+		t.Fatal(err)
+	}
+	if _, texts := fieldsOf(t, described); !strings.Contains(texts[4], "GetProfilingResults") {
+		t.Errorf("%q", described)
 	}
 }
