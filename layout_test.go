@@ -24,7 +24,7 @@ var layers = [][]string{
 	0: {"profile", "bpf", "config", "auth", "proto/*", "proto/*/*"},
 	1: {"session", "process", "object", "encoding/*"},
 	2: {"debugfile", "dwarf", "unwind", "encoding", "remedy"},
-	3: {"symbol", "sampler", "remote", "session/sessiontest"},
+	3: {"symbol", "sampler", "remote", "access", "session/sessiontest"},
 	4: {"profiler", "debugdir"},
 	5: {"cmd/*"},
 	6: {"test/programs", "."},

@@ -38,7 +38,7 @@ func (p *Peer) Name() string {
 	for _, name := range p.Identities() {
 		return name
 	}
-	return "" // a certificate without any name
+	return "serial:" + p.Serial // a certificate without any name
 }
 
 // Identities are all names of a peer.

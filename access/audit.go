@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package access
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+
+	"github.com/carverauto/serviceradar-profiler/session"
+)
+
+// The audit has a line for each decision and for each end of a session. Who
+// reads it looks for the message "access" and the fields below; docs/security.md
+// lists them. Never in it: arguments and environment of a process, and what was
+// sampled.
+
+const maxAudited = 16 // targets in a line, so that one stays a line
+
+// decided writes down what a call was answered. An error that came from behind
+// the gate is the result of an allowed call, not a refusal.
+func (c *call) decided(id session.ID, err error, more ...slog.Attr) {
+	level, answer := slog.LevelInfo, "allowed"
+	if err != nil && !c.passed {
+		level, answer = slog.LevelWarn, "refused"
+	}
+	attrs := append(c.attrs(answer), slog.String("session", clip(string(id))))
+	if err != nil {
+		attrs = append(attrs, slog.String("code", codeOf(err)))
+	}
+	c.write(level, append(attrs, more...))
+}
+
+// revoked writes down that what had been allowed is not any more.
+func (c *call) revoked(t *target, err error) {
+	attrs := c.attrs("revoked")
+	if t != nil {
+		attrs = append(attrs, slog.Any("target", t))
+	}
+	c.write(slog.LevelWarn, append(attrs, slog.String("code", codeOf(err))))
+}
+
+// ended writes down the end of a session that was allowed.
+func (c *call) ended(s *session.Session) {
+	attrs := append(c.attrs("ended"), slog.String("session", string(s.ID)), slog.String("state", string(s.State)),
+		slog.Float64("seconds", s.Progress.Elapsed.Seconds()), slog.Uint64("samples", s.Progress.Samples))
+	if s.Err != nil {
+		attrs = append(attrs, slog.String("code", s.Err.Code))
+	}
+	c.write(slog.LevelInfo, attrs)
+}
+
+func (c *call) attrs(answer string) []slog.Attr {
+	attrs := []slog.Attr{
+		slog.String("answer", answer),
+		slog.String("call", c.name),
+		slog.String("peer", c.who.Name()),
+		slog.String("peer_address", c.who.Address),
+		slog.Any("roles", c.roles),
+	}
+	if c.who.Serial != "" {
+		attrs = append(attrs, slog.String("certificate_serial", c.who.Serial))
+	}
+	if c.spec == nil {
+		return attrs
+	}
+	attrs = append(attrs, slog.String("on_behalf_of", clip(c.spec.Requester)),
+		slog.Duration("duration", c.spec.Duration), slog.Int("frequency_hz", int(c.spec.Frequency)), slog.Bool("children", c.spec.Children))
+	if n := len(c.targets); n > maxAudited {
+		attrs = append(attrs, slog.Int("more_targets", n-maxAudited))
+	}
+	return append(attrs, slog.Any("targets", c.targets[:min(len(c.targets), maxAudited)]))
+}
+
+func (c *call) write(level slog.Level, attrs []slog.Attr) {
+	c.g.audit.LogAttrs(context.Background(), level, "access", attrs...)
+}
+
+// codeOf is the stable name of an error.
+func codeOf(err error) string {
+	var e *session.Error
+	switch {
+	case errors.As(err, &e):
+		return e.Code
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return "call_ended"
+	}
+	return "internal"
+}
+
+// clip bounds what a stranger sent.
+func clip(s string) string {
+	const most = 256
+	if len(s) > most {
+		return s[:most] + "…"
+	}
+	return s
+}
