@@ -24,6 +24,7 @@ type Recorder struct {
 	tables *unwind.Cache
 	names  *symbol.Cache
 	spare  spare
+	idle   idle
 }
 
 // NewRecorder makes a recorder that keeps up to so many bytes of unwind tables,

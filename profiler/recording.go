@@ -44,11 +44,12 @@ func (r *Recorder) Open(spec session.Spec) (*Recording, error) {
 	if err != nil {
 		return nil, err
 	}
-	s, err := r.spare.take(c.room())
+	s, err := r.spare.take(sampler.Options{Targets: c.room(), Children: spec.Children})
 	if err != nil {
 		c.close()
 		return nil, err
 	}
+	r.idle.begin()
 	return &Recording{recorder: r, c: c, s: s, naming: make(chan struct{}, 1), ended: make(chan struct{}), closed: make(chan struct{})}, nil
 }
 
@@ -113,6 +114,7 @@ func (r *Recording) Close() {
 		r.c.close()
 		r.s.Close()                //nolint:errcheck // of descriptors that are ours
 		r.recorder.spare.another() // if it was not started
+		r.recorder.idle.end()
 		<-r.naming
 	})
 }

@@ -25,7 +25,7 @@ type spare struct {
 // the case of tables another walk, while the first samples are taken already.
 const (
 	spareTargets = 8
-	spareRows    = 100_000  // of a program with some ten libraries
+	spareRows    = 60_000   // of a program with a few libraries
 	spareCode    = 32 << 20 // bytes
 )
 
@@ -62,18 +62,17 @@ func newSpare() (*sampler.BPF, error) {
 	return s, nil
 }
 
-// take hands out a sampler for so many targets: the spare, or one that is made
-// for it.
-func (s *spare) take(targets int) (sampler.Sampler, error) {
+// take hands out a sampler: the spare, or one that is made for it.
+func (s *spare) take(o sampler.Options) (sampler.Sampler, error) {
 	s.mu.Lock()
 	ready := s.ready
-	if ready != nil && ready.Targets() >= targets {
+	if ready != nil && ready.Suffices(o) {
 		s.ready = nil
 		s.mu.Unlock()
 		return ready, nil
 	}
 	s.mu.Unlock()
-	return sampler.Open(sampler.Options{Targets: targets})
+	return sampler.Open(o)
 }
 
 // another has a spare made, soon, unless there is one. That it cannot be made
@@ -104,6 +103,7 @@ func (s *spare) another() {
 // Close lets go of what is kept for sessions to come. Those that go on are not
 // concerned.
 func (r *Recorder) Close() {
+	r.idle.close()
 	s := &r.spare
 	s.mu.Lock()
 	s.keep = false

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/carverauto/serviceradar-profiler/bpf"
+	"github.com/carverauto/serviceradar-profiler/session"
 )
 
 // build is one of the two builds of the kernel side (bpf/kernel.h). They are
@@ -126,6 +127,9 @@ func (s *BPF) spec(p program) (*ebpf.CollectionSpec, error) {
 	}
 	spec.Maps[bpf.SampleMapRegions].MaxEntries = uint32(s.possible * buffers)
 	spec.Maps[bpf.SampleMapCaches].MaxEntries = uint32(s.possible)
+	if !s.options.Children {
+		spec.Maps[bpf.SampleMapTargets].MaxEntries = session.MaxTargets
+	}
 	// Two for each target, so that one can be written while the other is read,
 	// and the one that is always empty.
 	spec.Maps[bpf.SampleMapSpaces].MaxEntries = uint32(1 + 2*s.options.Targets)

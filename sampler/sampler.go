@@ -34,7 +34,8 @@ const Event = "cpu-clock"
 // Options of a Sampler. Whom it samples, and how often, is not among them: so a
 // sampler can be ready before anybody asks for one.
 type Options struct {
-	Targets int // how many processes may have unwind tables at once; 0 means 16
+	Targets  int  // how many processes may have unwind tables at once; 0 means 16
+	Children bool // more than session.MaxTargets may be sampled at once
 }
 
 // BPF is the sampler by a BPF program: the kernel filters, walks stacks by
@@ -199,8 +200,11 @@ func (s *BPF) Start(f profile.Frequency) error {
 	return nil
 }
 
-// Targets is how many processes may have unwind tables at once.
-func (s *BPF) Targets() int { return s.options.Targets }
+// Suffices says whether the sampler has room for what another one was opened
+// with.
+func (s *BPF) Suffices(o Options) bool {
+	return s.options.Targets >= o.Targets && (s.options.Children || !o.Children)
+}
 
 // Program says which of the programs was loaded, for people.
 func (s *BPF) Program() string { return s.program.String() }
