@@ -38,6 +38,7 @@ func (l *legacyServer) StartProfiling(ctx context.Context, in *legacy.StartProfi
 		Duration:  time.Duration(in.GetDurationSeconds()) * time.Second,
 		Frequency: profile.Frequency(in.GetFrequency()),
 	})
+	var e *session.Error
 	switch {
 	case err == nil:
 		return &legacy.StartProfilingResponse{
@@ -47,7 +48,7 @@ func (l *legacyServer) StartProfiling(ctx context.Context, in *legacy.StartProfi
 		}, nil
 	case ctx.Err() != nil:
 		return nil, status.FromContextError(ctx.Err()).Err()
-	case errors.Is(err, fs.ErrNotExist):
+	case errors.As(err, &e) && errors.Is(e.Kind, fs.ErrNotExist): // not some file that is missing
 		return &legacy.StartProfilingResponse{Message: fmt.Sprintf("Process %d not found", in.GetProcessId())}, nil
 	}
 	return &legacy.StartProfilingResponse{Message: short(err.Error())}, nil

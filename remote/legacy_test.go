@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"io/fs"
 	"math"
 	"strings"
 	"testing"
@@ -87,6 +88,7 @@ func TestLegacyStart(t *testing.T) {
 	for want, err := range map[string]error{
 		"Process 4242 not found":                       errNoProcess,
 		"10 sessions run and 10 wait; try again in 2s": errBusy,
+		"no spool (file does not exist)":               &session.Error{Kind: session.ErrUnavailable, Problem: "no spool", Cause: fs.ErrNotExist},
 		"name \"\ufffd\" is odd":                       session.Invalid("odd", "name \"\xff\" is odd", ""),
 	} {
 		f.refuse = err

@@ -100,7 +100,7 @@ func TestCheckResults(t *testing.T) {
 		out.GetResponseTime() <= 0 || time.Since(time.Unix(out.GetTimestamp(), 0)) > time.Hour || out.GetCurrentSequence() != string(idNew) || !out.GetHasNewData() {
 		t.Errorf("%v", out)
 	}
-	if o["folded"] != f.texts[idNew] || o["truncated"] != false || o["host_ip"] != "192.0.2.7" || o["hostname"] != "web1" || o["session_id"] != string(idNew) || o["running_session_id"] != string(idPending) {
+	if o["folded"] != f.texts[idNew] || o["folded_truncated"] != false || o["host_ip"] != "192.0.2.7" || o["hostname"] != "web1" || o["session_id"] != string(idNew) || o["running_session_id"] != string(idPending) {
 		t.Errorf("%s", out.GetData())
 	}
 	if got, want := fmt.Sprint(o["folded_size"]), "map[samples:42 samples_sent:42 stacks:2 stacks_sent:2]"; got != want {
@@ -197,7 +197,7 @@ func TestCheckResultsTruncated(t *testing.T) {
 		sent += uint64(n - i)
 	}
 	want := fmt.Sprint(map[string]any{"stacks": float64(n), "stacks_sent": float64(len(lines)), "samples": float64(n * (n + 1) / 2), "samples_sent": float64(sent)})
-	if fmt.Sprint(o["folded_size"]) != want || o["truncated"] != true {
+	if fmt.Sprint(o["folded_size"]) != want || o["folded_truncated"] != true {
 		t.Errorf("%v, want %s", o["folded_size"], want)
 	}
 	if w := o["whole"].(map[string]any); w["method"] != methodResults || w["session_id"] != string(idNew) {

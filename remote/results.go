@@ -151,7 +151,7 @@ type results struct {
 	Pieces    int              `json:"pieces,omitempty"`
 	Folded    string           `json:"folded,omitempty"`
 	Text      *textSize        `json:"folded_size,omitempty"`
-	Truncated bool             `json:"truncated"` // only the hottest stacks are in the text
+	TextCut   bool             `json:"folded_truncated"` // only the hottest stacks are in the text
 	Whole     *whole           `json:"whole,omitempty"`
 
 	wantsText bool
@@ -252,6 +252,6 @@ func (r *results) cut(text io.Reader) error {
 		kept.WriteByte('\n')
 		r.Text.SamplesSent += l.count
 	}
-	r.Folded, r.Truncated = kept.String(), r.Text.StacksSent < r.Text.Stacks
+	r.Folded, r.TextCut = kept.String(), r.Text.StacksSent < r.Text.Stacks
 	return nil
 }
