@@ -40,8 +40,8 @@ const (
 	// callTries bounds how often a call is made: a service that is started
 	// again is back within the second or so that they take together.
 	callTries = 4
-	// resumeFor bounds for how long a stream that broke is tried to be
-	// resumed. An attended session waits 5 s for its watcher.
+	// resumeFor is long enough for a network to come back. An attended session
+	// waits 5 s for its watcher.
 	resumeFor = 15 * time.Second
 
 	firstBackoff, maxBackoff = 50 * time.Millisecond, time.Second
@@ -63,6 +63,8 @@ type Client struct {
 	link *link
 	conn *grpc.ClientConn
 	stub sessionv1.SessionServiceClient
+	// resumeFor bounds for how long a stream that broke is tried to be resumed.
+	resumeFor time.Duration
 }
 
 var _ session.Runner = (*Client)(nil)
@@ -94,7 +96,7 @@ func Dial(address string, creds credentials.TransportCredentials, more ...grpc.D
 	if err != nil {
 		return nil, fmt.Errorf("make the client of %s: %w", address, err)
 	}
-	return &Client{link: l, conn: conn, stub: sessionv1.NewSessionServiceClient(conn)}, nil
+	return &Client{link: l, conn: conn, stub: sessionv1.NewSessionServiceClient(conn), resumeFor: resumeFor}, nil
 }
 
 // Close ends the connection, and with it all calls.
@@ -208,7 +210,7 @@ func (c *Client) Watch(ctx context.Context, id session.ID) iter.Seq2[session.Ses
 				return
 			}
 			try++
-			if !c.link.mayRetry(err) || time.Since(since) > resumeFor || pause(ctx, try) != nil {
+			if !c.link.mayRetry(err) || time.Since(since) > c.resumeFor || pause(ctx, try) != nil {
 				yield(session.Session{}, c.link.explain(ctx, err))
 				return
 			}

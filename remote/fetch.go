@@ -92,7 +92,7 @@ func (c *Client) resumeStream(ctx, streams context.Context, id session.ID, want 
 			return nil, nil, errClosed
 		}
 		cut = streamError(cut)
-		if !c.link.mayRetry(cut) || time.Since(since) > resumeFor || pause(streams, try) != nil {
+		if !c.link.mayRetry(cut) || time.Since(since) > c.resumeFor || pause(streams, try) != nil {
 			return nil, nil, c.link.explain(ctx, cut)
 		}
 		stream, header, err := c.openStream(streams, id, want)

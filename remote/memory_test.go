@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package remote
+
+import (
+	"bufio"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"io"
+	"os"
+	"os/exec"
+	"regexp"
+	"runtime/debug"
+	"strconv"
+	"testing"
+
+	"google.golang.org/grpc"
+
+	"github.com/carverauto/serviceradar-profiler/auth"
+	"github.com/carverauto/serviceradar-profiler/session"
+)
+
+const (
+	largeProfile = 200 << 20
+	extraMemory  = 16 << 20 // that either side may take for it
+)
+
+// role is what a process of TestLargeProfile does: one is the server, one the
+// client, so that the memory of each can be told.
+type role struct {
+	Serve                  bool
+	CertDir, Address, Dial string
+	Path, Digest           string
+	Size                   int64
+}
+
+// outcome is what it tells.
+type outcome struct {
+	Address string // the server's
+	Extra   int64  // resident memory at its highest, over what it was before
+	Fetches []int64
+	Digest  string
+	Size    int64
+}
+
+const roleVariable = "SERVICERADAR_PROFILER_REMOTE_ROLE"
+
+// start runs this test's program in a role. Its outcomes are the lines that it
+// writes; it ends when its standard input does.
+func (r role) start(t *testing.T) (io.Closer, *json.Decoder) {
+	t.Helper()
+	b, err := json.Marshal(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(exe, "-test.run=^TestRole$")
+	cmd.Env = append(os.Environ(), roleVariable+"="+string(b))
+	cmd.Stderr = t.Output()
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		in.Close()
+		if err := cmd.Wait(); err != nil {
+			t.Error(err)
+		}
+	})
+	return in, json.NewDecoder(bufio.NewReader(out))
+}
+
+// TestRole is a process of TestLargeProfile.
+func TestRole(t *testing.T) {
+	text, ok := os.LookupEnv(roleVariable)
+	if !ok {
+		t.Skip("it is a part of TestLargeProfile")
+	}
+	var r role
+	if err := json.Unmarshal([]byte(text), &r); err != nil {
+		t.Fatal(err)
+	}
+	if r.Serve {
+		r.serve(t)
+	} else {
+		r.fetch(t)
+	}
+}
+
+func tell(t *testing.T, o outcome) {
+	if err := json.NewEncoder(os.Stdout).Encode(o); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (r *role) serve(t *testing.T) {
+	s := shelfOf(r.Path, r.Digest, r.Size)
+	address := listen(t, r.CertDir, func(g *grpc.Server) { NewServer(s, 0).Register(g) })
+	before := resident(t)
+	tell(t, outcome{Address: address})
+	if _, err := io.Copy(io.Discard, os.Stdin); err != nil {
+		t.Fatal(err)
+	}
+	tell(t, outcome{Extra: peak(t) - before, Fetches: s.offsets})
+}
+
+func (r *role) fetch(t *testing.T) {
+	client := dialed(t, r.Dial, clientCredentials(t, auth.Identity(r.CertDir, "admin"), r.Address))
+	before := resident(t)
+	content, err := client.Fetch(t.Context(), "x", session.Want{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer content.Body.Close()
+	sum := sha256.New()
+	n, err := io.Copy(sum, content.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tell(t, outcome{Extra: peak(t) - before, Digest: hex.EncodeToString(sum.Sum(nil)), Size: n})
+}
+
+// resident is the memory that this process has now; its peak counts anew.
+func resident(t *testing.T) int64 {
+	debug.FreeOSMemory()
+	if err := os.WriteFile("/proc/self/clear_refs", []byte("5"), 0); err != nil {
+		t.Fatal(err)
+	}
+	return memory(t, "VmRSS")
+}
+
+func peak(t *testing.T) int64 { return memory(t, "VmHWM") }
+
+func memory(t *testing.T, key string) int64 {
+	b, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := regexp.MustCompile(key + `:\s+(\d+) kB`).FindSubmatch(b)
+	if m == nil {
+		t.Fatalf("no %s in %s", key, b)
+	}
+	n, err := strconv.ParseInt(string(m[1]), 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n << 10
+}
+
+// A large profile passes with little memory on either side, is cut in the
+// middle, and goes on.
+func TestLargeProfile(t *testing.T) {
+	if testing.Short() {
+		t.Skip("200 MB")
+	}
+	s := newShelf(t, largeProfile)
+	dir := certificates(t)
+	r := role{Serve: true, CertDir: dir, Path: s.path, Digest: s.digest, Size: s.size}
+	stop, server := r.start(t)
+	var at, served, fetched outcome
+	if err := server.Decode(&at); err != nil {
+		t.Fatal(err)
+	}
+	cutter := newCutter(t, at.Address, largeProfile/2)
+	r.Serve, r.Address, r.Dial = false, at.Address, cutter.Addr().String()
+	_, client := r.start(t)
+	if err := client.Decode(&fetched); err != nil {
+		t.Fatal(err)
+	}
+	if err := stop.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := server.Decode(&served); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("client %.1f MB, server %.1f MB; fetched from %v", float64(fetched.Extra)/1e6, float64(served.Extra)/1e6, served.Fetches)
+	if fetched.Digest != s.digest || fetched.Size != s.size {
+		t.Errorf("%d bytes with digest %s arrived", fetched.Size, fetched.Digest)
+	}
+	if len(served.Fetches) != 2 || served.Fetches[1] < largeProfile/4 || cutter.cut.Load() != 1 {
+		t.Errorf("it was fetched from %v", served.Fetches)
+	}
+	for who, extra := range map[string]int64{"client": fetched.Extra, "server": served.Extra} {
+		if extra >= extraMemory {
+			t.Errorf("the %s took %d bytes", who, extra)
+		}
+	}
+}
