@@ -12,10 +12,9 @@ package remote
 
 import (
 	"context"
-	"crypto/rand"
 	"fmt"
 	"iter"
-	mathrand "math/rand/v2"
+	"math/rand/v2"
 	"net"
 	"time"
 
@@ -48,7 +47,7 @@ const (
 
 	// window is how much of one profile may lie here unread. It is fixed: gRPC's
 	// own measuring would let it grow to 16 MiB.
-	window = 1 << 20
+	window = 512 << 10
 	// maxMessage bounds one message: a list of sessions with all their targets.
 	maxMessage = 16 << 20
 	// maxStreamMessage bounds one message of a stream: a chunk, or a session.
@@ -102,14 +101,12 @@ func Dial(address string, creds credentials.TransportCredentials, more ...grpc.D
 // Close ends the connection, and with it all calls.
 func (c *Client) Close() error { return c.conn.Close() }
 
-// Start is repeated when the connection breaks, and has no more than one
-// session for an answer: a spec without a request ID is given one.
+// Start is repeated when the connection breaks, and leads to one session all
+// the same: by its request ID, or because what asks for the same within seconds
+// is taken for a repetition.
 func (c *Client) Start(ctx context.Context, spec session.Spec) (session.Session, error) {
 	if err := sendable(&spec); err != nil {
 		return session.Session{}, err
-	}
-	if spec.RequestID == "" {
-		spec.RequestID = rand.Text()
 	}
 	return call(ctx, c, c.stub.Start, &sessionv1.StartRequest{Spec: specMessage(&spec)})
 }
@@ -185,7 +182,7 @@ func (l *link) mayRetry(err error) bool {
 // as everybody else does.
 func pause(ctx context.Context, try int) error {
 	wait := min(firstBackoff<<min(try, 10), maxBackoff)
-	wait = wait/2 + mathrand.N(wait/2)
+	wait = wait/2 + rand.N(wait/2)
 	select {
 	case <-ctx.Done():
 		return ctx.Err()

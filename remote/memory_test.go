@@ -117,6 +117,12 @@ func (r *role) serve(t *testing.T) {
 
 func (r *role) fetch(t *testing.T) {
 	client := dialed(t, r.Dial, clientCredentials(t, auth.Identity(r.CertDir, "admin"), r.Address))
+	for _, err := range client.Watch(t.Context(), "x") { // a connection is up, and not what we count
+		if err != nil {
+			t.Fatal(err)
+		}
+		break
+	}
 	before := resident(t)
 	content, err := client.Fetch(t.Context(), "x", session.Want{})
 	if err != nil {
