@@ -37,7 +37,6 @@ func ServerOptions(log *slog.Logger) []grpc.ServerOption {
 		grpc.ConnectionTimeout(10 * time.Second),
 		grpc.StaticStreamWindowSize(64 << 10), // requests are small
 		grpc.StaticConnWindowSize(1 << 20),
-		grpc.SharedWriteBuffer(true),
 		grpc.KeepaliveParams(keepalive.ServerParameters{
 			MaxConnectionIdle:     10 * time.Minute,
 			MaxConnectionAge:      24 * time.Hour,

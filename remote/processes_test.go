@@ -4,6 +4,7 @@ package remote
 
 import (
 	"bufio"
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -11,9 +12,11 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"runtime"
 	"runtime/debug"
 	"strconv"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc"
 
@@ -26,9 +29,10 @@ const (
 	extraMemory  = 16 << 20 // that either side may take for it
 )
 
-// role is what a process of TestLargeProfile does: one is the server, one the
-// client, so that the memory of each can be told.
+// role is what a process of its own does, so that its memory can be told, or
+// that it can be killed.
 type role struct {
+	Hang                   bool // in the middle of things
 	Serve                  bool
 	CertDir, Address, Dial string
 	Path, Digest           string
@@ -46,9 +50,14 @@ type outcome struct {
 
 const roleVariable = "SERVICERADAR_PROFILER_REMOTE_ROLE"
 
-// start runs this test's program in a role. Its outcomes are the lines that it
-// writes; it ends when its standard input does.
-func (r role) start(t *testing.T) (io.Closer, *json.Decoder) {
+// process is one in a role. It ends when its standard input does.
+type process struct {
+	*exec.Cmd
+	stdin    io.Closer
+	outcomes *json.Decoder // that it writes
+}
+
+func (r role) start(t *testing.T) *process {
 	t.Helper()
 	b, err := json.Marshal(r)
 	if err != nil {
@@ -74,26 +83,38 @@ func (r role) start(t *testing.T) (io.Closer, *json.Decoder) {
 	}
 	t.Cleanup(func() {
 		in.Close()
-		if err := cmd.Wait(); err != nil {
+		if err := cmd.Wait(); err != nil && !r.Hang {
 			t.Error(err)
 		}
 	})
-	return in, json.NewDecoder(bufio.NewReader(out))
+	return &process{cmd, in, json.NewDecoder(bufio.NewReader(out))}
 }
 
-// TestRole is a process of TestLargeProfile.
+// next is the next outcome.
+func (p *process) next(t *testing.T) (o outcome) {
+	t.Helper()
+	if err := p.outcomes.Decode(&o); err != nil {
+		t.Fatal(err)
+	}
+	return o
+}
+
+// TestRole is a process in a role.
 func TestRole(t *testing.T) {
 	text, ok := os.LookupEnv(roleVariable)
 	if !ok {
-		t.Skip("it is a part of TestLargeProfile")
+		t.Skip("it is a part of other tests")
 	}
 	var r role
 	if err := json.Unmarshal([]byte(text), &r); err != nil {
 		t.Fatal(err)
 	}
-	if r.Serve {
+	switch {
+	case r.Serve:
 		r.serve(t)
-	} else {
+	case r.Hang:
+		r.hang(t)
+	default:
 		r.fetch(t)
 	}
 }
@@ -137,6 +158,24 @@ func (r *role) fetch(t *testing.T) {
 	tell(t, outcome{Extra: peak(t) - before, Digest: hex.EncodeToString(sum.Sum(nil)), Size: n})
 }
 
+// hang is a client that stops in the middle of a fetch and of a watch.
+func (r *role) hang(t *testing.T) {
+	client := dialed(t, r.Dial, clientCredentials(t, auth.Identity(r.CertDir, "admin"), r.Address))
+	content, err := client.Fetch(t.Context(), "x", session.Want{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer content.Body.Close()
+	for _, err := range client.Watch(t.Context(), "x") {
+		if err != nil {
+			t.Fatal(err)
+		}
+		tell(t, outcome{})
+		io.Copy(io.Discard, os.Stdin)
+		return
+	}
+}
+
 // resident is the memory that this process has now; its peak counts anew.
 func resident(t *testing.T) int64 {
 	debug.FreeOSMemory()
@@ -173,23 +212,15 @@ func TestLargeProfile(t *testing.T) {
 	s := newShelf(t, largeProfile)
 	dir := certificates(t)
 	r := role{Serve: true, CertDir: dir, Path: s.path, Digest: s.digest, Size: s.size}
-	stop, server := r.start(t)
-	var at, served, fetched outcome
-	if err := server.Decode(&at); err != nil {
-		t.Fatal(err)
-	}
+	server := r.start(t)
+	at := server.next(t)
 	cutter := newCutter(t, at.Address, largeProfile/2)
 	r.Serve, r.Address, r.Dial = false, at.Address, cutter.Addr().String()
-	_, client := r.start(t)
-	if err := client.Decode(&fetched); err != nil {
+	fetched := r.start(t).next(t)
+	if err := server.stdin.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := stop.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if err := server.Decode(&served); err != nil {
-		t.Fatal(err)
-	}
+	served := server.next(t)
 	t.Logf("client %.1f MB, server %.1f MB; fetched from %v", float64(fetched.Extra)/1e6, float64(served.Extra)/1e6, served.Fetches)
 	if fetched.Digest != s.digest || fetched.Size != s.size {
 		t.Errorf("%d bytes with digest %s arrived", fetched.Size, fetched.Digest)
@@ -202,4 +233,31 @@ func TestLargeProfile(t *testing.T) {
 			t.Errorf("the %s took %d bytes", who, extra)
 		}
 	}
+}
+
+// A client that is killed in the middle leaves nothing at the server.
+func TestKilledClient(t *testing.T) {
+	s := newShelf(t, 8<<20)
+	dir := certificates(t)
+	address := listen(t, dir, func(g *grpc.Server) { NewServer(s, 0).Register(g) })
+	before := calls()
+	client := role{Hang: true, CertDir: dir, Address: address, Dial: address}.start(t)
+	client.next(t)
+	if s.watches.Load() != 1 || len(s.closed) != 0 || calls() == before {
+		t.Fatalf("%d watch, %d bodies are closed, in %d calls", s.watches.Load(), len(s.closed), calls())
+	}
+	if err := client.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	<-s.closed
+	for s.watches.Load() != 0 || calls() != before {
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// calls counts the goroutines that serve connections and calls.
+func calls() int {
+	buf := make([]byte, 4<<20)
+	all := buf[:runtime.Stack(buf, true)]
+	return bytes.Count(all, []byte("grpc.(*Server).serveStreams(")) + bytes.Count(all, []byte("grpc.(*Server).handleStream("))
 }
