@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package remote_test
+package remote
 
 import (
 	"context"
-	"log/slog"
-	"net"
+	"errors"
 	"os"
 	"os/exec"
 	"testing"
@@ -14,117 +13,46 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/carverauto/serviceradar-profiler/auth"
+	"github.com/carverauto/serviceradar-profiler/profile"
 	"github.com/carverauto/serviceradar-profiler/profiler"
-	"github.com/carverauto/serviceradar-profiler/remote"
+	"github.com/carverauto/serviceradar-profiler/session"
 	"github.com/carverauto/serviceradar-profiler/session/sessiontest"
 	"github.com/carverauto/serviceradar-profiler/test/programs"
 )
 
-// needs skips what cannot be tried here, or fails where all is to be tried.
-func needs(t testing.TB, commands ...string) {
-	t.Helper()
-	skip := t.Skipf
-	if os.Getenv("SRPROF_REQUIRE_ALL") != "" {
-		skip = t.Fatalf
-	}
-	if os.Geteuid() != 0 {
-		skip("needs root")
-	}
-	for _, c := range commands {
-		if _, err := exec.LookPath(c); err != nil {
-			skip("%v", err)
-		}
-	}
-}
-
-// service is a profiler as the daemon runs it: real sessions, served over mTLS.
+// service is a profiler as the daemon runs it: real sessions, over mTLS.
 type service struct {
-	sessions *profiler.Sessions
-	server   *grpc.Server
-	address  string
-	certs    string
+	address, certs string
 }
 
-func newService(t testing.TB, change func(*profiler.Limits)) *service {
+func newService(t *testing.T, change func(*profiler.Limits)) *service {
 	t.Helper()
-	needs(t, "gcc")
-	limits := profiler.DefaultLimits()
-	limits.GracePeriodSeconds = 0
-	limits.SpoolDir = t.TempDir()
-	change(&limits)
-	sessions, err := profiler.NewSessions(profiler.NewRecorder(32<<20, 8<<20), limits)
+	if _, missing := exec.LookPath("gcc"); os.Geteuid() != 0 || missing != nil {
+		if os.Getenv("SRPROF_REQUIRE_ALL") != "" {
+			t.Fatal("needs root and gcc")
+		}
+		t.Skip("needs root and gcc")
+	}
+	l := profiler.DefaultLimits()
+	l.GracePeriodSeconds, l.SpoolDir = 0, t.TempDir()
+	change(&l)
+	sessions, err := profiler.NewSessions(profiler.NewRecorder(32<<20, 8<<20), l)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &service{sessions: sessions, certs: t.TempDir()}
-	if _, err := auth.WriteTryoutCertificates(s.certs, auth.Tryout{}); err != nil {
-		t.Fatal(err)
-	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.address = l.Addr().String()
-	log := slog.New(slog.NewTextHandler(t.Output(), nil))
-	creds, err := auth.Identity(s.certs, "profiler").ServerCredentials(s.address, log)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.server = grpc.NewServer(append(remote.ServerOptions(log), grpc.Creds(creds))...)
-	remote.NewServer(sessions, limits.ChunkSizeBytes).Register(s.server)
-	served := make(chan error, 1)
-	go func() { served <- s.server.Serve(l) }()
 	t.Cleanup(func() {
 		if err := sessions.Close(context.Background()); err != nil {
 			t.Error(err)
 		}
-		s.server.Stop()
-		if err := <-served; err != nil {
-			t.Error(err)
-		}
 	})
+	s := &service{certs: certificates(t)}
+	s.address = listen(t, s.certs, func(g *grpc.Server) { NewServer(sessions, l.ChunkSizeBytes).Register(g) })
 	return s
 }
 
-func (s *service) client(t testing.TB) *remote.Client {
+func (s *service) client(t *testing.T) *Client {
 	t.Helper()
-	creds, err := auth.Identity(s.certs, "admin").ClientCredentials(s.address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err := remote.Dial(s.address, creds)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := c.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return c
-}
-
-func busy(t testing.TB) sessiontest.Target {
-	t.Helper()
-	p, err := programs.Read("split.c")
-	if err != nil {
-		t.Fatal(err)
-	}
-	path, err := p.Build(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return launched(t, "ready", path)
-}
-
-func launched(t testing.TB, ready string, command ...string) sessiontest.Target {
-	t.Helper()
-	p, err := programs.Launch(exec.Command(command[0], command[1:]...), ready)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(p.Stop)
-	return sessiontest.Target{PID: p.PID, Stop: p.Stop}
+	return dialed(t, s.address, clientCredentials(t, auth.Identity(s.certs, "admin"), s.address))
 }
 
 // The contract of session.Runner, over mTLS.
@@ -135,9 +63,75 @@ func TestConformance(t *testing.T) {
 		})
 		return sessiontest.Fixture{
 			Runner: s.client(t),
-			Busy:   busy, Hottest: "hot_a",
-			Idle:   func(t testing.TB) sessiontest.Target { return launched(t, "", "sleep", "1000") },
+			Busy: func(t testing.TB) sessiontest.Target {
+				p := programs.Start(t, "split.c", programs.Options{})
+				return sessiontest.Target{PID: p.PID, Stop: p.Stop}
+			},
+			Hottest: "hot_a",
+			Idle: func(t testing.TB) sessiontest.Target {
+				p, err := programs.Launch(exec.Command("sleep", "1000"), "")
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(p.Stop)
+				return sessiontest.Target{PID: p.PID, Stop: p.Stop}
+			},
 			Places: 2, Queue: 1, MaxDuration: 20 * time.Second, MaxFrequency: 499,
 		}
 	})
+}
+
+// A client that is killed takes the session along that is attended, and leaves
+// the other one alone. What was sampled up to then can be fetched.
+func TestKilledWatcher(t *testing.T) {
+	s := newService(t, func(*profiler.Limits) {})
+	client := s.client(t)
+	busy := programs.Start(t, "split.c", programs.Options{})
+	begin := func(spec session.Spec) session.ID {
+		spec.PIDs = []int{busy.PID}
+		began, err := client.Start(t.Context(), spec)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return began.ID
+	}
+	// Nobody watches meanwhile, so it is asked for.
+	until := func(id session.ID, holds func(session.Session) bool) session.Session {
+		for {
+			now, err := client.Get(t.Context(), id)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if holds(now) {
+				return now
+			}
+			time.Sleep(20 * time.Millisecond)
+		}
+	}
+	final := func(now session.Session) bool { return now.State.Final() }
+	attended := begin(session.Spec{Attended: true, Duration: 5 * time.Minute, Frequency: 99})
+	other := begin(session.Spec{Duration: 7 * time.Second, Frequency: 199})
+	for _, id := range []session.ID{attended, other} {
+		until(id, func(now session.Session) bool { return now.Progress.Samples > 0 })
+	}
+
+	watcher := role{Hang: []session.ID{attended, other}, CertDir: s.certs, Address: s.address, Dial: s.address}.start(t)
+	watcher.next(t)
+	if err := watcher.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	left := until(attended, final)
+	if left.State != session.StateCanceled || left.Err == nil || left.Err.Code != "unattended" || !errors.Is(left.Err, session.ErrCanceled) {
+		t.Errorf("the attended one: %+v", left)
+	}
+	content, err := client.Fetch(t.Context(), attended, session.Want{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := content.Body.Close(); err != nil || content.Size == 0 {
+		t.Errorf("%d bytes, %v", content.Size, err)
+	}
+	if now := until(other, final); now.State != session.StateSucceeded || now.EndedBy != profile.EndedDuration {
+		t.Errorf("the other one: %+v", now)
+	}
 }

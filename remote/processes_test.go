@@ -9,6 +9,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"io"
+	"iter"
 	"os"
 	"os/exec"
 	"regexp"
@@ -32,7 +33,7 @@ const (
 // role is what a process of its own does, so that its memory can be told, or
 // that it can be killed.
 type role struct {
-	Hang                   bool // in the middle of things
+	Hang                   []session.ID // in the middle of these
 	Serve                  bool
 	CertDir, Address, Dial string
 	Path, Digest           string
@@ -83,7 +84,7 @@ func (r role) start(t *testing.T) *process {
 	}
 	t.Cleanup(func() {
 		in.Close()
-		if err := cmd.Wait(); err != nil && !r.Hang {
+		if err := cmd.Wait(); err != nil && r.Hang == nil {
 			t.Error(err)
 		}
 	})
@@ -112,7 +113,7 @@ func TestRole(t *testing.T) {
 	switch {
 	case r.Serve:
 		r.serve(t)
-	case r.Hang:
+	case r.Hang != nil:
 		r.hang(t)
 	default:
 		r.fetch(t)
@@ -158,21 +159,24 @@ func (r *role) fetch(t *testing.T) {
 	tell(t, outcome{Extra: peak(t) - before, Digest: hex.EncodeToString(sum.Sum(nil)), Size: n})
 }
 
-// hang is a client that stops in the middle of a fetch and of a watch.
+// hang is a client that stops in the middle of fetching and of watching.
 func (r *role) hang(t *testing.T) {
 	client := dialed(t, r.Dial, clientCredentials(t, auth.Identity(r.CertDir, "admin"), r.Address))
-	content, err := client.Fetch(t.Context(), "x", session.Want{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer content.Body.Close()
-	for _, err := range client.Watch(t.Context(), "x") {
+	for _, id := range r.Hang {
+		content, err := client.Fetch(t.Context(), id, session.Want{})
 		if err != nil {
 			t.Fatal(err)
 		}
-		tell(t, outcome{})
-		io.Copy(io.Discard, os.Stdin)
-		return
+		defer content.Body.Close()
+		next, stop := iter.Pull2(client.Watch(t.Context(), id))
+		defer stop()
+		if _, err, ok := next(); err != nil || !ok {
+			t.Fatal(err)
+		}
+	}
+	tell(t, outcome{})
+	if _, err := io.Copy(io.Discard, os.Stdin); err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -240,23 +244,22 @@ func TestKilledClient(t *testing.T) {
 	s := newShelf(t, 8<<20)
 	dir := certificates(t)
 	address := listen(t, dir, func(g *grpc.Server) { NewServer(s, 0).Register(g) })
-	before := calls()
-	client := role{Hang: true, CertDir: dir, Address: address, Dial: address}.start(t)
+	client := role{Hang: []session.ID{"x"}, CertDir: dir, Address: address, Dial: address}.start(t)
 	client.next(t)
-	if s.watches.Load() != 1 || len(s.closed) != 0 || calls() == before {
-		t.Fatalf("%d watch, %d bodies are closed, in %d calls", s.watches.Load(), len(s.closed), calls())
+	if s.watches.Load() != 1 || len(s.closed) != 0 || serving() == 0 {
+		t.Fatalf("%d watch, %d bodies are closed, %d goroutines", s.watches.Load(), len(s.closed), serving())
 	}
 	if err := client.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
 	<-s.closed
-	for s.watches.Load() != 0 || calls() != before {
+	for s.watches.Load() != 0 || serving() != 0 {
 		time.Sleep(time.Millisecond)
 	}
 }
 
-// calls counts the goroutines that serve connections and calls.
-func calls() int {
+// serving counts the goroutines that serve connections and calls.
+func serving() int {
 	buf := make([]byte, 4<<20)
 	all := buf[:runtime.Stack(buf, true)]
 	return bytes.Count(all, []byte("grpc.(*Server).serveStreams(")) + bytes.Count(all, []byte("grpc.(*Server).handleStream("))
