@@ -44,6 +44,7 @@ var doors = []struct {
 	{"github.com/ulikunitz/xz", []string{"object"}, "what is compressed in an object is opened there, within bounds"},
 	{"google.golang.org/grpc", []string{"remote", "auth", "proto/*", "proto/*/*", "cmd/*", "test/*"}, "services meet as session.Runner, not as gRPC"},
 	{module + "proto/", []string{"remote", "test/*"}, "messages are a form of ours on the wire, and stay there"},
+	{"github.com/spiffe/go-spiffe", []string{"auth"}, "who a peer is, is found out in one place"},
 	{"github.com/spf13/cobra", []string{"cmd/*"}, "only commands have command lines"},
 	{"github.com/chromedp", []string{"test/browser"}, "only tests drive a browser"},
 }

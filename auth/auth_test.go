@@ -330,7 +330,7 @@ func TestModes(t *testing.T) {
 		{"none, all interfaces", func(s *Security) { *s = Security{Mode: "none"} }, ":1", "insecure_not_loopback", "which is not on the loopback interface"},
 		{"none, all interfaces by address", func(s *Security) { *s = Security{Mode: "None"} }, "0.0.0.0:1", "insecure_not_loopback", ""},
 		{"none, another name", func(s *Security) { *s = Security{Mode: "none"} }, "localhost.example:1", "insecure_not_loopback", ""},
-		{"spiffe", func(s *Security) { s.Mode = "spiffe" }, ":1", "spiffe_not_supported", "use mode mtls"},
+		{"spiffe without a trust domain", func(s *Security) { s.Mode = "spiffe" }, ":1", "trust_domain_invalid", "say whom to believe"},
 		{"unknown", func(s *Security) { s.Mode = "tls" }, ":1", "security_mode_unknown", `there is no security mode "tls"; say mtls`},
 		{"no such file", func(s *Security) { s.TLS.Cert = "x.pem" }, ":1", "certificate_missing", filepath.Join(dir, "x.pem") + " (cert_file)"},
 		{"a directory", func(s *Security) { s.TLS.Key = "." }, ":1", "certificate_not_readable", "is a directory"},

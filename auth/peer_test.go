@@ -4,6 +4,8 @@ package auth
 
 import (
 	"context"
+	"crypto/tls"
+	"log/slog"
 	"net/url"
 	"slices"
 	"strings"
@@ -151,4 +153,17 @@ func TestIdentities(t *testing.T) {
 			t.Errorf("%q: %v", identity, err)
 		}
 	}
+}
+
+func slogTo(l *logged) *slog.Logger { return slog.New(slog.NewTextHandler(l, nil)) }
+
+// What careless or hostile clients do.
+func insecureVerify(c *tls.Config) { c.InsecureSkipVerify = true }
+
+func noCertificate(c *tls.Config) {
+	c.InsecureSkipVerify, c.Certificates, c.GetClientCertificate = true, nil, nil
+}
+
+func tls12(c *tls.Config) {
+	c.InsecureSkipVerify, c.MinVersion, c.MaxVersion = true, tls.VersionTLS12, tls.VersionTLS12
 }

@@ -27,13 +27,13 @@ const (
 type Security struct {
 	Mode       string `json:"mode"`        // any case; "" is mtls
 	CertDir    string `json:"cert_dir"`    // where the files are that have no directory
-	ServerName string `json:"server_name"` // that servers must have in their certificates; "" is the name dialed
+	ServerName string `json:"server_name"` // that servers must have in their certificates, a SPIFFE ID in mode spiffe; "" is the name dialed, or anyone of the trust domain
 	Role       string `json:"role"`        // taken so that files of ServiceRadar's services can be used; says nothing here
 	TLS        Files  `json:"tls"`
 
 	// For mode spiffe.
-	TrustDomain    string `json:"trust_domain"`
-	WorkloadSocket string `json:"workload_socket"`
+	TrustDomain    string `json:"trust_domain"`    // whose members are believed: "example.org"
+	WorkloadSocket string `json:"workload_socket"` // "" is unix:/run/spire/sockets/agent.sock
 }
 
 // Files are PEM files. Relative ones are in CertDir.
@@ -64,6 +64,9 @@ func (s *Security) ServerCredentials(listen string, log *slog.Logger) (credentia
 		}
 		return newPlain(log), nil
 	}
+	if mode == ModeSPIFFE {
+		return s.svids("", log)
+	}
 	k, err := newKeyring(s.files(), forServer, log)
 	if err != nil {
 		return nil, err
@@ -84,6 +87,9 @@ func (s *Security) ClientCredentials(dial string) (credentials.TransportCredenti
 		}
 		return newPlain(nil), nil
 	}
+	if mode == ModeSPIFFE {
+		return s.svids(s.ServerName, nil)
+	}
 	k, err := newKeyring(s.files(), forClient, nil)
 	if err != nil {
 		return nil, err
@@ -99,11 +105,10 @@ func (s *Security) mode() (string, error) {
 	case ModeNone:
 		return ModeNone, nil
 	case ModeSPIFFE:
-		return "", &Error{Code: "spiffe_not_supported", Problem: "security mode spiffe is not there yet",
-			Remedy: "use mode mtls; a SPIFFE helper that writes certificates into files serves it"}
+		return ModeSPIFFE, nil
 	}
 	return "", &Error{Code: "security_mode_unknown", Problem: fmt.Sprintf("there is no security mode %q", s.Mode),
-		Remedy: "say mtls, or none on the loopback interface"}
+		Remedy: "say mtls, spiffe, or none on the loopback interface"}
 }
 
 // files are the files with their directory.
