@@ -275,7 +275,7 @@ func TestOurClientAtServers(t *testing.T) {
 			return raw(t, made(t, r, "s", func(c *template) { c.DNSNames, c.IPAddresses = []string{"web.example"}, nil }), required)
 		}, func(t *testing.T) *Security { s := good(t); s.ServerName = "web.example"; return s }, ""},
 		{"not the name that was said", func(t *testing.T) credentials.TransportCredentials { return raw(t, made(t, r, "s", nil), nil) },
-			func(t *testing.T) *Security { s := good(t); s.ServerName = "web.example"; return s }, "is for localhost, 127.0.0.1, not for web.example"},
+			func(t *testing.T) *Security { s := good(t); s.ServerName = "web.example"; return s }, "the certificate of ADDRESS is for localhost, 127.0.0.1, not for web.example"},
 		{"TLS 1.2", func(t *testing.T) credentials.TransportCredentials {
 			return raw(t, made(t, r, "s", nil), func(c *tls.Config) { c.MinVersion, c.MaxVersion = tls.VersionTLS12, tls.VersionTLS12 })
 		}, good, "does not speak the same version of TLS"},

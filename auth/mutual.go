@@ -28,16 +28,16 @@ type mutual struct {
 // In TLS 1.3 the client is done before the server has looked at its
 // certificate. So the server's answer to that is the first thing that is read.
 func (m *mutual) ClientHandshake(ctx context.Context, authority string, raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
-	config, name := m.keys.config(), authority
-	if m.serverName != "" {
-		config, name = config.Clone(), m.serverName
+	config, peer, name := m.keys.config(), authority, authority
+	if m.serverName != "" { // then gRPC's authority is that, too
+		config, peer, name = config.Clone(), raw.RemoteAddr().String(), m.serverName
 		config.ServerName = name
 	}
 	c, info, err := credentials.NewTLS(config).ClientHandshake(ctx, authority, raw)
 	if err != nil {
-		return nil, nil, explainServer(authority, name, m.keys.files.CA, err)
+		return nil, nil, explainServer(peer, name, m.keys.files.CA, err)
 	}
-	return &answer{Conn: c, explain: func(err error) error { return explainRefusal(authority, m.keys.files.Cert, err) }}, info, nil
+	return &answer{Conn: c, explain: func(err error) error { return explainRefusal(peer, m.keys.files.Cert, err) }}, info, nil
 }
 
 // ServerHandshake makes sure of the client.

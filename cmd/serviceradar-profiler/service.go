@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/stats"
+
+	"github.com/carverauto/serviceradar-profiler/profiler"
+	"github.com/carverauto/serviceradar-profiler/remote"
+	"github.com/carverauto/serviceradar-profiler/session"
+)
+
+// What is kept in memory from session to session, so that the next one on the
+// same programs has it at once.
+const (
+	keptTables = 8 << 20 // bytes of unwind tables
+	keptNames  = 4 << 20 // bytes of names
+)
+
+// service is the program at work.
+type service struct {
+	log         *slog.Logger
+	settings    *settings
+	listener    net.Listener
+	recorder    *profiler.Recorder
+	sessions    *profiler.Sessions
+	server      *grpc.Server
+	connections connections
+}
+
+// serve runs the service until ctx is over.
+func serve(ctx context.Context, path string, out streams) error {
+	settings, err := load(path)
+	if err != nil {
+		return err
+	}
+	log := settings.Logging.logger(out)
+	s := &service{settings: settings, log: log}
+	creds, err := settings.Security.ServerCredentials(settings.ListenAddr, log)
+	if err != nil {
+		return inFile(path, "security", err)
+	}
+	if s.listener, err = net.Listen("tcp", settings.ListenAddr); err != nil {
+		return cannotListen(settings.ListenAddr, err)
+	}
+	defer s.listener.Close()
+	if err := s.prepare(); err != nil {
+		return err
+	}
+	defer s.recorder.Close()
+	s.server = grpc.NewServer(append(remote.ServerOptions(log), grpc.Creds(creds), grpc.StatsHandler(&s.connections))...)
+	if err := s.register(); err != nil {
+		return err
+	}
+	failed := make(chan error, 1)
+	go func() { failed <- s.server.Serve(s.listener) }()
+	log.Info("listening", "address", s.listener.Addr().String(), "version", profiler.Version(), "pid", os.Getpid())
+	select {
+	case <-ctx.Done():
+		return s.stop()
+	case err := <-failed:
+		return fmt.Errorf("%w at %s: %w", errCannotServe, s.listener.Addr(), err)
+	}
+}
+
+// prepare gets ready to sample. A kernel that refuses is no reason to end: who
+// asks for a session is told why there is none.
+func (s *service) prepare() (err error) {
+	s.recorder = profiler.NewRecorder(keptTables, keptNames)
+	if s.sessions, err = profiler.NewSessions(s.recorder, s.settings.Profiler); err != nil {
+		return err
+	}
+	s.sessions.Log = s.log
+	if err := s.sessions.Prepare(); err != nil {
+		s.log.Error("this host cannot run sessions for now; each request is answered with the reason", "error", err.Error())
+	}
+	return nil
+}
+
+// register puts both interfaces onto the server: ours and ServiceRadar's.
+func (s *service) register() error {
+	host, err := os.Hostname()
+	if err != nil {
+		return fmt.Errorf("find this host's name: %w", err)
+	}
+	limits := &s.settings.Profiler
+	remote.NewServer(s.sessions, limits.ChunkSizeBytes).Register(s.server)
+	remote.RegisterServiceRadar(s.server, s.sessions, remote.About{
+		Host: host, HostIP: s.settings.hostIP(), Version: profiler.Version(),
+		Limits: remote.Limits{
+			MaxConcurrentSessions:     limits.MaxConcurrentSessions,
+			MaxQueuedSessions:         limits.MaxQueuedSessions,
+			MaxSessionDurationSeconds: limits.MaxSessionDurationSeconds,
+			MaxFrequencyHz:            limits.MaxFrequencyHz,
+			ChunkSizeBytes:            limits.ChunkSizeBytes,
+		},
+		Health: func() remote.Health { return remote.Health(s.sessions.Health()) },
+	})
+	return nil
+}
+
+const (
+	namesTime  = 20 * time.Second       // for the names of sessions that end by the stop
+	alone      = 2 * time.Second        // without any connection nobody will come any more
+	lookEvery  = 100 * time.Millisecond // for that
+	streamTime = 2 * time.Second        // for what is still being sent at the end
+)
+
+// stop ends gracefully: no new sessions, the running ones end, and their
+// results are handed out for the grace period.
+func (s *service) stop() error {
+	s.log.Info("stopping: sessions end, results can be fetched for the grace period", "grace_period_seconds", s.settings.Profiler.GracePeriodSeconds)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(s.settings.Profiler.GracePeriodSeconds)*time.Second+namesTime)
+	defer cancel()
+	go s.connections.whileAny(ctx, cancel)
+	err := s.sessions.Close(ctx)
+	if err != nil && !errors.Is(err, context.Canceled) {
+		s.log.Warn("sessions did not end in time", "error", err.Error())
+	}
+	hard := time.AfterFunc(streamTime, s.server.Stop) // watchers of health never go by themselves
+	s.server.GracefulStop()
+	hard.Stop()
+	s.log.Info("stopped")
+	return nil
+}
+
+// connections counts those that are open. It is a stats.Handler.
+type connections struct{ open atomic.Int64 }
+
+// HandleConn counts.
+func (c *connections) HandleConn(_ context.Context, s stats.ConnStats) {
+	switch s.(type) {
+	case *stats.ConnBegin:
+		c.open.Add(1)
+	case *stats.ConnEnd:
+		c.open.Add(-1)
+	}
+}
+
+// TagConn is of gRPC's interface, as the next two.
+func (c *connections) TagConn(ctx context.Context, _ *stats.ConnTagInfo) context.Context { return ctx }
+
+// TagRPC does nothing.
+func (c *connections) TagRPC(ctx context.Context, _ *stats.RPCTagInfo) context.Context { return ctx }
+
+// HandleRPC does nothing.
+func (c *connections) HandleRPC(context.Context, stats.RPCStats) {}
+
+// whileAny calls alone when nobody has been connected for some time.
+func (c *connections) whileAny(ctx context.Context, end func()) {
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	last := time.Now()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if c.open.Load() > 0 {
+			last = time.Now()
+		} else if time.Since(last) >= alone {
+			end()
+			return
+		}
+	}
+}
+
+func cannotListen(address string, err error) error {
+	e := &session.Error{Code: "cannot_listen", Kind: errCannotServe, Problem: "cannot listen at " + address, Cause: err,
+		Remedy: "choose another listen_addr, or end what listens there"}
+	var op *net.OpError
+	if errors.As(err, &op) {
+		e.Cause = op.Err // the address is in the sentence already
+	}
+	if errors.Is(err, fs.ErrPermission) {
+		e.Kind, e.Remedy = fs.ErrPermission, "ports below 1024 need CAP_NET_BIND_SERVICE; choose another listen_addr"
+	}
+	return e
+}
