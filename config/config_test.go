@@ -53,7 +53,7 @@ func TestBad(t *testing.T) {
 		{"unknown", "{\n  \"listen_adr\": \":1\"\n}", `x:2:3: there is no key "listen_adr"; did you mean "listen_addr"?`},
 		{"unknown, in an object", `{"security": {"modes": "mtls"}}`, `x:1:15: there is no key "security.modes"; did you mean "mode"?`},
 		{"case", `{"Listen_Addr": ":1"}`, `x:1:2: there is no key "Listen_Addr"; did you mean "listen_addr"?`},
-		{"misplaced", `{"security": {"cert_file": "c"}}`, `x:1:15: there is no key "security.cert_file"; "cert_file" belongs into "other"`},
+		{"misplaced", `{"security": {"cert_file": "c"}}`, `x:1:15: there is no key "security.cert_file"; "cert_file" belongs into "security.tls"`},
 		{"misplaced, outermost", `{"security": {"listen_addr": ":1"}}`, `"listen_addr" belongs into the outermost object`},
 		{"nothing like it", `{"security": {"xyzzy": 1}}`, `there is no key "security.xyzzy"; known in "security": mode, tls`},
 		{"a field without a key", `{"Own": 1}`, `there is no key "Own"`},

@@ -10,9 +10,14 @@ import (
 	"strings"
 )
 
-// suggest says what an unknown key was probably meant to be: one that is
-// spelled nearly so in the same object, or one of that name in another.
+// suggest says what an unknown key was probably meant to be: one of that name
+// in another object, or one that is spelled nearly so in the same.
 func (f *filler) suggest(key, path string, known map[string][]int) string {
+	if where, ok := f.elsewhere(key, path); ok && where == "" {
+		return fmt.Sprintf("%q belongs into the outermost object", key)
+	} else if ok {
+		return fmt.Sprintf("%q belongs into %q", key, where)
+	}
 	names := slices.Sorted(maps.Keys(known))
 	best, least := "", max(2, len(key)/3)+1
 	for _, name := range names {
@@ -23,14 +28,6 @@ func (f *filler) suggest(key, path string, known map[string][]int) string {
 	if best != "" {
 		return fmt.Sprintf("did you mean %q?", best)
 	}
-	for _, full := range Keys(reflect.New(f.root).Interface()) {
-		if where, name, ok := cutLast(full); full != join(path, key) && name == key {
-			if !ok {
-				return fmt.Sprintf("%q belongs into the outermost object", key)
-			}
-			return fmt.Sprintf("%q belongs into %q", key, where)
-		}
-	}
 	where := "here"
 	if path != "" {
 		where = fmt.Sprintf("in %q", path)
@@ -38,10 +35,30 @@ func (f *filler) suggest(key, path string, known map[string][]int) string {
 	return fmt.Sprintf("known %s: %s", where, strings.Join(names, ", "))
 }
 
-// cutLast cuts off the last name of a key. ok is false if there is only one.
-func cutLast(full string) (where, name string, ok bool) {
+// elsewhere is the object that has a key of that name: of several, the one
+// that has most of the path in common.
+func (f *filler) elsewhere(key, path string) (where string, ok bool) {
+	most := -1
+	for _, full := range Keys(reflect.New(f.root).Interface()) {
+		object, name := cutLast(full)
+		if name != key {
+			continue
+		}
+		common := 0
+		for common < min(len(object), len(path)) && object[common] == path[common] {
+			common++
+		}
+		if common > most {
+			where, ok, most = object, true, common
+		}
+	}
+	return where, ok
+}
+
+// cutLast cuts off the last name of a key.
+func cutLast(full string) (where, name string) {
 	i := strings.LastIndexByte(full, '.')
-	return full[:max(i, 0)], full[i+1:], i >= 0
+	return full[:max(i, 0)], full[i+1:]
 }
 
 // Keys are all keys of the struct that v points to, with those of objects
