@@ -135,3 +135,30 @@ func TestKilledWatcher(t *testing.T) {
 		t.Errorf("the other one: %+v", now)
 	}
 }
+
+// However far a call came when the connection broke, it is repeated, and one
+// session is all that comes of it.
+func TestStartOverBrokenConnections(t *testing.T) {
+	s := newService(t, func(*profiler.Limits) {})
+	busy := programs.Start(t, "split.c", programs.Options{})
+	spec := session.Spec{PIDs: []int{busy.PID}, Duration: 10 * time.Second, Frequency: 99, RequestID: "once"}
+	var id session.ID
+	for after := int64(0); after < 4000; after += 400 { // a handshake takes about 2,000 bytes, an answer 200
+		cutter := newCutter(t, s.address, after, after+40)
+		client := dialed(t, cutter.Addr().String(), clientCredentials(t, auth.Identity(s.certs, "admin"), s.address))
+		began, err := client.Start(t.Context(), spec)
+		if err != nil {
+			t.Fatalf("cut after %d bytes: %v", after, err)
+		}
+		if id == "" {
+			id = began.ID
+		}
+		if began.ID != id {
+			t.Errorf("cut after %d bytes: session %s, not %s", after, began.ID, id)
+		}
+	}
+	all, err := s.client(t).List(t.Context(), session.Filter{})
+	if err != nil || len(all) != 1 {
+		t.Errorf("%d sessions, %v", len(all), err)
+	}
+}

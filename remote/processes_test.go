@@ -239,6 +239,37 @@ func TestLargeProfile(t *testing.T) {
 	}
 }
 
+// Clients that do not go on reading cost the server little: 40 of them.
+func TestStalledReaders(t *testing.T) {
+	const each = 600 << 10 // a chunk that is read, one that waits, and what belongs to a call
+	s := newShelf(t, 4<<20)
+	dir := certificates(t)
+	server := role{Serve: true, CertDir: dir, Path: s.path, Digest: s.digest, Size: s.size}.start(t)
+	address := server.next(t).Address
+	for range 4 {
+		client := dialed(t, address, clientCredentials(t, auth.Identity(dir, "admin"), address))
+		for range 10 {
+			content, err := client.Fetch(t.Context(), "x", session.Want{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer content.Body.Close()
+			if _, err := content.Body.Read(make([]byte, 1)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	time.Sleep(200 * time.Millisecond) // so that the server can send what it may
+	if err := server.stdin.Close(); err != nil {
+		t.Fatal(err)
+	}
+	extra := server.next(t).Extra
+	t.Logf("%.1f MB", float64(extra)/1e6)
+	if extra > 40*each {
+		t.Errorf("40 readers that stalled took %d bytes", extra)
+	}
+}
+
 // A client that is killed in the middle leaves nothing at the server.
 func TestKilledClient(t *testing.T) {
 	s := newShelf(t, 8<<20)
