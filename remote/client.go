@@ -53,7 +53,9 @@ const (
 	// maxStreamMessage bounds one message of a stream: a chunk, or a session.
 	maxStreamMessage = MaxChunkSize + 64<<10
 
-	pingEvery, pingTimeout = 120 * time.Second, 20 * time.Second // as ServiceRadar's clients
+	// pingEvery and pingTimeout bound how long a network can swallow what is
+	// sent, unnoticed: our servers let clients ping that often.
+	pingEvery, pingTimeout = 30 * time.Second, 10 * time.Second
 )
 
 // Client is a session.Runner whose sessions run behind one address. It may be

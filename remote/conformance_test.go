@@ -143,6 +143,7 @@ func TestStartOverBrokenConnections(t *testing.T) {
 	busy := programs.Start(t, "split.c", programs.Options{})
 	spec := session.Spec{PIDs: []int{busy.PID}, Duration: 10 * time.Second, Frequency: 99, RequestID: "once"}
 	var id session.ID
+	var cuts int32
 	for after := int64(0); after < 4000; after += 400 { // a handshake takes about 2,000 bytes, an answer 200
 		cutter := newCutter(t, s.address, after, after+40)
 		client := dialed(t, cutter.Addr().String(), clientCredentials(t, auth.Identity(s.certs, "admin"), s.address))
@@ -156,6 +157,10 @@ func TestStartOverBrokenConnections(t *testing.T) {
 		if began.ID != id {
 			t.Errorf("cut after %d bytes: session %s, not %s", after, began.ID, id)
 		}
+		cuts += cutter.cut.Load()
+	}
+	if cuts == 0 {
+		t.Error("no connection broke")
 	}
 	all, err := s.client(t).List(t.Context(), session.Filter{})
 	if err != nil || len(all) != 1 {

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	spb "google.golang.org/genproto/googleapis/rpc/status"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/carverauto/serviceradar-profiler/profile"
@@ -182,7 +184,7 @@ func TestNumbersOutOfRange(t *testing.T) {
 func FuzzConversions(f *testing.F) {
 	all := session.Session{ID: "x", Spec: session.Spec{PIDs: []int{1}, Duration: time.Second}, State: session.StateFailed,
 		Created: time.Unix(1, 0), Err: session.NotFound("x"), Targets: []profile.Target{{PID: 1}}}
-	for _, m := range []proto.Message{sessionMessage(&all), specMessage(&all.Spec), wantMessage("x", session.Want{Offset: 5}),
+	for _, m := range []proto.Message{statusOf(session.NotFound("x")).Proto(), sessionMessage(&all), specMessage(&all.Spec), wantMessage("x", session.Want{Offset: 5}),
 		&sessionv1.ListRequest{States: []sessionv1.State{1, 2, 77}, Pid: -1}} {
 		b, err := proto.Marshal(m)
 		if err != nil {
@@ -213,6 +215,12 @@ func FuzzConversions(f *testing.F) {
 		var fetch sessionv1.FetchRequest
 		if proto.Unmarshal(b, &fetch) == nil {
 			wantOf(&fetch)
+		}
+		var answer spb.Status
+		if proto.Unmarshal(b, &answer) == nil && answer.GetCode() != 0 {
+			if err := (&link{}).explain(t.Context(), status.FromProto(&answer).Err()); err == nil || err.Error() == "" {
+				t.Errorf("%v becomes %v", &answer, err)
+			}
 		}
 		var header sessionv1.FetchHeader
 		if proto.Unmarshal(b, &header) == nil && checkHeader(&header, session.Want{}) == nil && header.GetSize() < 0 {
