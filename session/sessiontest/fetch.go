@@ -70,21 +70,23 @@ func (s *suite) fetchRunning() {
 
 // The profile of a session that has ended stays the same.
 func (s *suite) fetchEnded() {
-	first := s.start(s.spec(short, s.Busy(s)))
-	last := s.ended(first.ID)
-	c, b := s.fetched(first.ID, session.Want{})
+	last := s.succeeded()
+	c, b := s.fetched(last.ID, session.Want{})
 	s.rightDigest(c, b)
-	if c.Format != session.FormatPprof || c.Offset != 0 || c.Session.State != session.StateSucceeded || c.Session.ID != first.ID || c.Session.Progress != last.Progress {
+	if c.Format != session.FormatPprof || c.Offset != 0 || c.Session.State != session.StateSucceeded || c.Session.ID != last.ID || c.Session.Progress != last.Progress {
 		s.Errorf("the content is %+v", c)
 	}
 	p := s.decoded(b)
 	if fs := p.Functions(); len(fs) == 0 || fs[0].Name != s.Hottest {
 		s.Errorf("the hottest function is not %s: %+v", s.Hottest, fs[:min(3, len(fs))])
 	}
-	if p.Meta.Counts.Samples != last.Progress.Samples || p.Meta.Counts.Lost != last.Progress.Lost || p.Meta.FrequencyHz != first.Spec.Frequency {
+	if last.Progress.Hottest != s.Hottest {
+		s.Errorf("by the session's progress the hottest function is %s", last.Progress.Hottest)
+	}
+	if p.Meta.Counts.Samples != last.Progress.Samples || p.Meta.Counts.Lost != last.Progress.Lost || p.Meta.FrequencyHz != last.Spec.Frequency {
 		s.Errorf("the profile says %+v, the session %+v", p.Meta.Counts, last.Progress)
 	}
-	again, same := s.fetched(first.ID, session.Want{Format: session.FormatPprof})
+	again, same := s.fetched(last.ID, session.Want{Format: session.FormatPprof})
 	if again.Digest != c.Digest || !bytes.Equal(same, b) {
 		s.Errorf("fetched again it is another one: %s, %s", again.Digest, c.Digest)
 	}
@@ -92,8 +94,7 @@ func (s *suite) fetchEnded() {
 
 // A fetch that was cut goes on where it was.
 func (s *suite) resume() {
-	first := s.start(s.spec(short, s.Busy(s)))
-	s.ended(first.ID)
+	first := s.succeeded()
 	for _, format := range []string{"", "folded"} {
 		whole, all := s.fetched(first.ID, session.Want{Format: format})
 		for _, offset := range []int64{0, 1, whole.Size / 2, whole.Size - 1, whole.Size} {
@@ -131,9 +132,7 @@ func (s *suite) resume() {
 
 // Any format can be had, of a session that has ended and of one that goes on.
 func (s *suite) formats() {
-	target := s.Busy(s)
-	first := s.start(s.spec(short, target))
-	s.ended(first.ID)
+	first := s.succeeded()
 	var known []string
 	for _, f := range encoding.Formats() {
 		known = append(known, f.Name)
@@ -149,8 +148,8 @@ func (s *suite) formats() {
 	_, b := s.fetched(first.ID, session.Want{Format: "folded"})
 	s.hotLines(b)
 
-	goesOn := s.start(s.spec(s.MaxDuration, target))
-	s.until(goesOn.ID, sampled)
+	goesOn := s.start(s.spec(s.MaxDuration, s.Busy(s)))
+	s.until(goesOn.ID, sampledWell)
 	c, b := s.fetched(goesOn.ID, session.Want{Format: "folded"})
 	s.hotLines(b)
 	if c.Session.State != session.StateRunning {

@@ -24,7 +24,7 @@ type Fixture struct {
 	Runner session.Runner
 
 	// Busy starts a process that works all the time, in a function called
-	// Hottest more than in any other. It ends with the test at the latest.
+	// Hottest twice as much as in any other. It ends with the test at the latest.
 	Busy    func(t testing.TB) Target
 	Hottest string
 	// Idle starts one that sleeps.
@@ -32,7 +32,7 @@ type Fixture struct {
 
 	// The runner's limits. They have to be small: 2 places and 1 in the queue
 	// are made full. Both others must be below those of a session.Spec, and the
-	// duration at least 20 s.
+	// duration at least 20 s, the frequency about 400 Hz.
 	Places, Queue int
 	MaxDuration   time.Duration
 	MaxFrequency  profile.Frequency
@@ -83,11 +83,11 @@ func Run(t *testing.T, fixture func(t *testing.T) Fixture) {
 	}
 }
 
-// short is long enough for a profile.
-const short = 300 * time.Millisecond
+// short is long enough for a profile, if the machine has time for the target.
+const short = 500 * time.Millisecond
 
 func (s *suite) spec(d time.Duration, targets ...Target) session.Spec {
-	spec := session.Spec{Duration: d, Frequency: min(199, s.MaxFrequency)}
+	spec := session.Spec{Duration: d, Frequency: min(399, s.MaxFrequency)}
 	for _, t := range targets {
 		spec.PIDs = append(spec.PIDs, t.PID)
 	}
@@ -128,7 +128,26 @@ func (s *suite) until(id session.ID, holds func(session.Session) bool) session.S
 	return last
 }
 
+// succeeded is a session that has ended with a profile, however busy the
+// machine is: its target exited once there were samples.
+func (s *suite) succeeded() session.Session {
+	s.Helper()
+	target := s.Busy(s)
+	id := s.start(s.spec(s.MaxDuration, target)).ID
+	s.until(id, sampledWell)
+	target.Stop()
+	last := s.ended(id)
+	if last.State != session.StateSucceeded {
+		s.Fatalf("a session whose target exited: %+v", last)
+	}
+	return last
+}
+
 func sampled(now session.Session) bool { return now.Progress.Samples > 0 }
+
+// sampledWell says that there are so many samples that it is not by chance
+// which function is the hottest.
+func sampledWell(now session.Session) bool { return now.Progress.Samples >= 200 }
 
 // wants checks an error: its kind, its code if there is to be one, and that it
 // is a sentence.
