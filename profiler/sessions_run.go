@@ -224,7 +224,7 @@ func (s *Sessions) log() *slog.Logger {
 
 func (s *Sessions) logStarted(r *run) {
 	s.log().Info("session started", "session", r.now.ID, "pids", r.now.Spec.PIDs, "children", r.now.Spec.Children, "frequency_hz", r.now.Spec.Frequency,
-		"duration", r.now.Spec.Duration, "requester", r.now.Spec.Requester)
+		"duration_seconds", r.now.Spec.Duration.Seconds(), "requester", r.now.Spec.Requester)
 }
 
 func (s *Sessions) logEnded(r *run) {
@@ -236,5 +236,5 @@ func (s *Sessions) logEnded(r *run) {
 		level = slog.LevelWarn
 	}
 	s.log().Log(context.Background(), level, "session ended", "session", r.now.ID, "pids", r.now.Spec.PIDs, "state", r.now.State, "ended_by", r.now.EndedBy,
-		"duration", r.now.Progress.Elapsed, "samples", r.now.Progress.Samples, "lost", r.now.Progress.Lost, "truncated", r.now.Progress.Truncated, "error", why)
+		"duration_seconds", r.now.Progress.Elapsed.Seconds(), "samples", r.now.Progress.Samples, "lost", r.now.Progress.Lost, "truncated", r.now.Progress.Truncated, "error", why)
 }
