@@ -364,3 +364,32 @@ func TestStopWatching(t *testing.T) {
 		time.Sleep(time.Millisecond)
 	}
 }
+
+// What a call costs beside what it asks for, over mTLS on the loopback interface.
+func BenchmarkCall(b *testing.B) {
+	client := serveRunner(b, &answering{})
+	for b.Loop() {
+		if _, err := client.Get(b.Context(), "x"); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkFetch(b *testing.B) {
+	s := newShelf(b, 32<<20)
+	client, _ := cutClient(b, s)
+	b.SetBytes(s.size)
+	for b.Loop() {
+		content, err := client.Fetch(b.Context(), "x", session.Want{})
+		if err != nil {
+			b.Fatal(err)
+		}
+		if _, err := io.Copy(io.Discard, content.Body); err != nil {
+			b.Fatal(err)
+		}
+		if err := content.Body.Close(); err != nil {
+			b.Fatal(err)
+		}
+		<-s.closed
+	}
+}
