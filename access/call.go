@@ -42,7 +42,7 @@ func (g *Gate) admit(ctx context.Context, name string, what Permission) (*call, 
 	p := g.policy.Load()
 	c.roles = p.rolesOf(&who)
 	if len(p.may(c.roles, what)) == 0 {
-		refusal := c.notAllowed(what)
+		refusal := c.notAllowed(c.roles, what)
 		c.decided("", refusal)
 		return nil, refusal
 	}
@@ -50,13 +50,13 @@ func (g *Gate) admit(ctx context.Context, name string, what Permission) (*call, 
 }
 
 // notAllowed says what is lacking, and where it would have to be said.
-func (c *call) notAllowed(what Permission) *session.Error {
+func (c *call) notAllowed(roles []string, what Permission) *session.Error {
 	name := c.who.Name()
-	if len(c.roles) == 0 {
+	if len(roles) == 0 {
 		return notPermitted("no_role", fmt.Sprintf("%q has no role here", name),
 			fmt.Sprintf("give it one in this service's configuration: \"access\": {\"roles\": {%q: [\"operator\"]}}", name))
 	}
-	return notPermitted("not_permitted", fmt.Sprintf("%q may not %s: its role %s lacks %s", name, c.name, strings.Join(c.roles, ", "), what),
+	return notPermitted("not_permitted", fmt.Sprintf("%q may not %s: its role %s lacks %s", name, c.name, strings.Join(roles, ", "), what),
 		"ask whoever configures this service for another role (access.roles)")
 }
 
@@ -108,7 +108,7 @@ func (c *call) inScope(t *target) error {
 	roles := p.rolesOf(&c.who) // by now: it may have changed
 	start := p.may(roles, PermissionStart)
 	if len(start) == 0 {
-		return c.notAllowed(PermissionStart)
+		return c.notAllowed(roles, PermissionStart)
 	}
 	if err := p.Scope.decide(start, t); err != nil {
 		return outOfScope(t, err)

@@ -78,6 +78,7 @@ const (
 	EndedDuration    Ended = "duration reached"
 	EndedInterrupted Ended = "interrupted"
 	EndedExited      Ended = "target exited"
+	EndedRevoked     Ended = "permission ended" // to sample the target
 )
 
 // Target is one profiled process.

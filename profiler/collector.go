@@ -15,6 +15,7 @@ import (
 
 	"github.com/carverauto/serviceradar-profiler/debugfile"
 	"github.com/carverauto/serviceradar-profiler/object"
+	"github.com/carverauto/serviceradar-profiler/process"
 	"github.com/carverauto/serviceradar-profiler/profile"
 	"github.com/carverauto/serviceradar-profiler/sampler"
 	"github.com/carverauto/serviceradar-profiler/session"
@@ -38,7 +39,8 @@ type collector struct {
 	notices *sampler.Notices
 	heard   sync.WaitGroup
 	feeder  *feeder
-	ready   bool // at the end, a target was ready to run
+	ready   bool                   // at the end, a target was ready to run
+	permit  func(process.ID) error // whether a process may be sampled; nil: any may
 
 	// draining is held while the sampler is asked for counts; before mu. It
 	// guards what follows, and that notices is there.
@@ -53,8 +55,9 @@ type collector struct {
 	ends      map[profile.End]uint64
 	truncated uint64
 	targets   map[int]*target
-	over      []*target // those whose exit was just heard of
-	late      bool      // notices are heard in the middle of a drain
+	over      []*target    // those whose exit was just heard of
+	late      bool         // notices are heard in the middle of a drain
+	barred    map[int]bool // by PID: what may not be sampled any more
 }
 
 func newCollector(spec session.Spec, r *Recorder) (*collector, error) {
@@ -235,6 +238,9 @@ func (c *collector) forget(t *target) {
 func (c *collector) add(n sampler.Count) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.shut(&n) {
+		return
+	}
 	ids := c.ids[:0]
 	for i, a := range n.Stack.Kernel {
 		ids = append(ids, c.builder.Address(a, c.kernel, i > 0))

@@ -66,6 +66,7 @@ func (c *collector) hear(n sampler.Notice) {
 	switch n.Kind {
 	case sampler.NoticeExecuted:
 		t.executed()
+		c.reconsider(t, true)
 	case sampler.NoticeMapped:
 		c.hearMapped(t, &n.Mapping, n.Time)
 	case sampler.NoticeThread:
@@ -103,8 +104,9 @@ func (c *collector) hearFork(n sampler.Notice) {
 		c.drop(old)
 		c.forget(old)
 	}
+	delete(c.barred, n.PID)
 	parent := c.targets[n.Parent]
-	if parent == nil || !c.spec.Children {
+	if parent == nil || !c.spec.Children || c.barred[n.Parent] {
 		return
 	}
 	if err := c.sampler.AddChild(n.PID, n.Parent); err != nil {
@@ -166,6 +168,7 @@ func (c *collector) hearLate() {
 	c.late = true
 	c.notices.Read(c.hear)
 	c.late = false
+	c.reconsiderAll()
 	c.heardAll()
 }
 

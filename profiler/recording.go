@@ -59,6 +59,9 @@ func (r *Recording) Start() error {
 	if err := r.c.sampleInto(r.s); err != nil {
 		return err
 	}
+	if err := r.c.permitted(); err != nil {
+		return err
+	}
 	if err := r.s.Start(r.c.meta.FrequencyHz); err != nil {
 		return err
 	}
@@ -140,7 +143,7 @@ func (r *Recording) collect(ctx context.Context, progress func(session.Progress)
 			return "", err
 		}
 		if !c.anyRunning(drained) {
-			return profile.EndedExited, nil
+			return c.overBecause(), nil
 		}
 		if progress != nil && time.Since(reported) >= progressInterval {
 			reported = time.Now()

@@ -75,6 +75,7 @@ type run struct {
 	now       session.Session // as it is; its State is changed by move alone
 	number    uint64          // in the order of creation
 	targets   []process.ID    // who they were when they were asked for
+	guards    []session.Guard // of the requests that it serves; nil for one that has none
 	requests  []string        // the RequestIDs that led here
 	anonymous bool            // a request without one did
 
@@ -128,7 +129,7 @@ func (s *Sessions) Start(ctx context.Context, spec session.Spec) (session.Sessio
 	}
 	spec.PIDs = slices.Clone(spec.PIDs)
 	targets, missing := identify(spec) // outside the lock
-	r, err := s.admit(spec, targets, missing)
+	r, err := s.admit(spec, session.GuardOf(ctx), targets, missing)
 	if err != nil {
 		return session.Session{}, err
 	}
@@ -160,7 +161,7 @@ func identify(spec session.Spec) ([]process.ID, error) {
 }
 
 // admit finds the session that a request leads to, or makes it.
-func (s *Sessions) admit(spec session.Spec, targets []process.ID, missing error) (*run, error) {
+func (s *Sessions) admit(spec session.Spec, guard session.Guard, targets []process.ID, missing error) (*run, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if r := s.requests[spec.RequestID]; r != nil && spec.RequestID != "" {
@@ -174,7 +175,7 @@ func (s *Sessions) admit(spec session.Spec, targets []process.ID, missing error)
 		return nil, serviceStopping()
 	}
 	if r := s.identical(&spec, targets, missing); r != nil {
-		return r, s.attach(r, &spec)
+		return r, s.attach(r, &spec, guard)
 	}
 	if missing != nil {
 		return nil, missing
@@ -183,6 +184,7 @@ func (s *Sessions) admit(spec session.Spec, targets []process.ID, missing error)
 		return nil, s.limits.busy(s.nextFree())
 	}
 	r := s.create(spec, targets)
+	r.guards = []session.Guard{guard}
 	if s.free() {
 		s.begin(r)
 	} else {
@@ -218,7 +220,7 @@ func (s *Sessions) identical(spec *session.Spec, targets []process.ID, missing e
 const maxShared = 10_000
 
 // attach lets a session serve one more request.
-func (s *Sessions) attach(r *run, spec *session.Spec) error {
+func (s *Sessions) attach(r *run, spec *session.Spec, guard session.Guard) error {
 	if r.now.Shared >= maxShared {
 		return &session.Error{Code: "shared_limit", Kind: session.ErrBusy, Problem: fmt.Sprintf("%d requests share session %s already", r.now.Shared, r.now.ID), Remedy: "watch or fetch that session"}
 	}
@@ -227,6 +229,7 @@ func (s *Sessions) attach(r *run, spec *session.Spec) error {
 		return nil // it is the same request once more
 	}
 	r.now.Shared++
+	r.guards = append(r.guards, guard)
 	// The session goes on for the one who asks for more.
 	if r.now.Spec.MaxWait != 0 && spec.MaxWait == 0 {
 		r.now.Spec.MaxWait = 0

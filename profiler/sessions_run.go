@@ -12,6 +12,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/carverauto/serviceradar-profiler/process"
 	"github.com/carverauto/serviceradar-profiler/profile"
 	"github.com/carverauto/serviceradar-profiler/session"
 )
@@ -37,6 +38,7 @@ func (s *Sessions) move(r *run, to session.State, err *session.Error) bool {
 		r.cancel()
 		close(r.done)
 		s.logEnded(r)
+		s.tellGuards(r)
 		s.keepEnded(r)
 		s.vacate(r)
 	}
@@ -102,6 +104,7 @@ func (s *Sessions) open(r *run) (*Recording, error) {
 				Problem: fmt.Sprintf("process %d exited before its session began", id.PID), Remedy: "ps -e lists the running ones; one with the same PID is another process"}
 		}
 	}
+	rec.Permit(func(id process.ID) error { return s.permit(r, id) })
 	return rec, rec.Start()
 }
 

@@ -33,6 +33,7 @@ type target struct {
 	reread       bool            // the mappings were read again since the last drain
 	told         bool            // the kernel knows the mappings as they are
 	running      bool
+	barred       bool          // it may not be sampled any more
 	drained      int           // drains since it stopped running
 	cpuFrom      time.Duration // CPU time when sampling began
 	cpu          time.Duration // the latest reading
@@ -250,6 +251,6 @@ func (t *target) look() process.Stat {
 		return stat
 	}
 	t.cpu = stat.CPUTime
-	t.running = !stat.Exited()
+	t.running = !stat.Exited() && !t.barred
 	return stat
 }

@@ -1,0 +1,516 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package access_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"io/fs"
+	"iter"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/carverauto/serviceradar-profiler/access"
+	"github.com/carverauto/serviceradar-profiler/auth"
+	"github.com/carverauto/serviceradar-profiler/profiler"
+	"github.com/carverauto/serviceradar-profiler/session"
+	"github.com/carverauto/serviceradar-profiler/session/sessiontest"
+	"github.com/carverauto/serviceradar-profiler/test/programs"
+)
+
+// audit is the log, to look into.
+type audit struct {
+	sync.Mutex
+	bytes.Buffer
+}
+
+func (a *audit) Write(b []byte) (int, error) {
+	a.Lock()
+	defer a.Unlock()
+	return a.Buffer.Write(b)
+}
+
+// lines are those that have all of some fields.
+func (a *audit) lines(t testing.TB, fields map[string]any) []map[string]any {
+	t.Helper()
+	a.Lock()
+	defer a.Unlock()
+	var all []map[string]any
+next:
+	for line := range bytes.Lines(a.Bytes()) {
+		var m map[string]any
+		if err := json.Unmarshal(line, &m); err != nil {
+			t.Fatalf("a line of the audit is no JSON: %v: %s", err, line)
+		}
+		for k, v := range fields {
+			if m[k] != v {
+				continue next
+			}
+		}
+		all = append(all, m)
+	}
+	return all
+}
+
+func (a *audit) waitFor(t testing.TB, fields map[string]any) map[string]any {
+	t.Helper()
+	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		if found := a.lines(t, fields); len(found) > 0 {
+			return found[0]
+		}
+	}
+	t.Fatalf("the audit has no line with %v:\n%s", fields, a.String())
+	return nil
+}
+
+// as is a runner as one peer sees it.
+type as struct {
+	session.Runner
+	who auth.Peer
+}
+
+func (a as) ctx(ctx context.Context) context.Context { return auth.WithPeer(ctx, a.who) }
+
+func (a as) Start(ctx context.Context, s session.Spec) (session.Session, error) {
+	return a.Runner.Start(a.ctx(ctx), s)
+}
+func (a as) Get(ctx context.Context, id session.ID) (session.Session, error) {
+	return a.Runner.Get(a.ctx(ctx), id)
+}
+func (a as) List(ctx context.Context, f session.Filter) ([]session.Session, error) {
+	return a.Runner.List(a.ctx(ctx), f)
+}
+func (a as) Watch(ctx context.Context, id session.ID) iter.Seq2[session.Session, error] {
+	return a.Runner.Watch(a.ctx(ctx), id)
+}
+func (a as) Fetch(ctx context.Context, id session.ID, w session.Want) (*session.Content, error) {
+	return a.Runner.Fetch(a.ctx(ctx), id, w)
+}
+func (a as) Cancel(ctx context.Context, id session.ID) (session.Session, error) {
+	return a.Runner.Cancel(a.ctx(ctx), id)
+}
+
+func named(name string) auth.Peer {
+	return auth.Peer{CommonName: name, Serial: "2a", Address: "192.0.2.1:7"}
+}
+
+// gate is a gate before real sessions.
+func gate(t testing.TB, p *access.Policy, change func(*profiler.Limits)) (*access.Gate, *audit) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root")
+	}
+	if _, err := exec.LookPath("gcc"); err != nil && os.Getenv("SRPROF_REQUIRE_ALL") == "" {
+		t.Skip("needs gcc")
+	}
+	l := profiler.DefaultLimits()
+	l.GracePeriodSeconds, l.SpoolDir = 0, t.TempDir()
+	if change != nil {
+		change(&l)
+	}
+	s, err := profiler.NewSessions(profiler.NewRecorder(32<<20, 8<<20), l)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	log := &audit{}
+	g, err := access.New(s, p, slog.New(slog.NewJSONHandler(log, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return g, log
+}
+
+func spec(pid int) session.Spec {
+	return session.Spec{PIDs: []int{pid}, Duration: 20 * time.Second, Frequency: 199}
+}
+
+func target(t testing.TB, ready string, c *exec.Cmd) *programs.Process {
+	t.Helper()
+	p, err := programs.Launch(c, ready)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.Stop)
+	return p
+}
+
+// user makes a command run as a user.
+func user(uid uint32, name string, args ...string) *exec.Cmd {
+	c := exec.Command(name, args...)
+	c.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
+	return c
+}
+
+// split is a program that works all the time, where any user may run it.
+func split(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "access")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	p, err := programs.Read("split.c")
+	if err != nil {
+		t.Fatal(err)
+	}
+	path, err := p.Build(dir)
+	if err == nil {
+		err = os.Chmod(dir, 0o755)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func refused(t testing.TB, what string, err error, code string) {
+	t.Helper()
+	var e *session.Error
+	if !errors.As(err, &e) || e.Code != code {
+		t.Errorf("%s: %v, want %s", what, err, code)
+	}
+}
+
+// A gate changes nothing for who may do everything.
+func TestGateKeepsTheContract(t *testing.T) {
+	p := &access.Policy{Roles: map[string][]string{"root": {"admin"}}, Rate: access.Rate{PerSecond: 1e6, Burst: 1e6}}
+	sessiontest.Run(t, func(t *testing.T) sessiontest.Fixture {
+		g, _ := gate(t, p, func(l *profiler.Limits) {
+			l.MaxConcurrentSessions, l.MaxQueuedSessions, l.MaxSessionDurationSeconds, l.MaxFrequencyHz = 2, 1, 20, 499
+		})
+		of := func(p *programs.Process) sessiontest.Target { return sessiontest.Target{PID: p.PID, Stop: p.Stop} }
+		return sessiontest.Fixture{
+			Runner: as{g, named("root")},
+			Busy: func(t testing.TB) sessiontest.Target {
+				return of(target(t, "ready", exec.Command(split(t))))
+			},
+			Idle:    func(t testing.TB) sessiontest.Target { return of(target(t, "", exec.Command("sleep", "1000"))) },
+			Hottest: "hot_a", Places: 2, Queue: 1, MaxDuration: 20 * time.Second, MaxFrequency: 499,
+		}
+	})
+}
+
+// The life of a session in the audit: who, for whom, what of whom, the answers.
+func TestAudit(t *testing.T) {
+	g, log := gate(t, &access.Policy{Roles: map[string][]string{"ops": {"operator"}, "bot": {"admin"}, "look": {"viewer"}}}, nil)
+	path := split(t)
+	p := target(t, "ready", user(20001, path))
+	ops, bot, look, nobody := as{g, named("ops")}, as{g, named("bot")}, as{g, named("look")}, as{g, named("nobody\n\"answer\":\"allowed\"")}
+
+	s := spec(p.PID)
+	s.Requester = "alice"
+	_, err := ops.Start(t.Context(), s)
+	refused(t, "on behalf of somebody else", err, "requester_not_allowed")
+	if !errors.Is(err, fs.ErrPermission) {
+		t.Errorf("its kind is not permission: %v", err)
+	}
+	log.waitFor(t, map[string]any{"answer": "refused", "call": "start", "peer": "ops", "on_behalf_of": "alice", "code": "requester_not_allowed"})
+	started, err := bot.Start(t.Context(), s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	line := log.waitFor(t, map[string]any{"msg": "access", "answer": "allowed", "call": "start", "peer": "bot", "certificate_serial": "2a",
+		"peer_address": "192.0.2.1:7", "on_behalf_of": "alice", "session": string(started.ID), "frequency_hz": 199.0})
+	if got, err := json.Marshal(line["targets"]); err != nil || !strings.Contains(string(got), `"name":"split"`) || !strings.Contains(string(got), `"user":"20001"`) {
+		t.Errorf("targets %s, %v", got, err)
+	}
+	_, err = look.Cancel(t.Context(), started.ID)
+	refused(t, "a viewer cancels", err, "not_permitted")
+	log.waitFor(t, map[string]any{"answer": "refused", "call": "cancel", "peer": "look", "code": "not_permitted"})
+	if got, err := look.Get(t.Context(), started.ID); err != nil || got.Spec.Requester != "alice" {
+		t.Errorf("a viewer reads: %+v, %v", got, err)
+	}
+	_, err = nobody.Get(t.Context(), started.ID)
+	refused(t, "who has no role", err, "no_role")
+	if _, err = g.Get(t.Context(), started.ID); true {
+		refused(t, "who is not known", err, "peer_unknown")
+	}
+	if _, err := ops.Cancel(t.Context(), started.ID); err != nil {
+		t.Error(err)
+	}
+	log.waitFor(t, map[string]any{"answer": "allowed", "call": "cancel", "peer": "ops", "session": string(started.ID)})
+	log.waitFor(t, map[string]any{"answer": "ended", "peer": "bot", "on_behalf_of": "alice", "session": string(started.ID), "state": "canceled", "code": "canceled"})
+	_, err = ops.Get(t.Context(), "no such one")
+	refused(t, "what is not known", err, "no_such_session")
+	log.waitFor(t, map[string]any{"answer": "allowed", "call": "get", "session": "no such one", "code": "no_such_session"})
+	log.lines(t, nil) // each is one, whatever a certificate is called
+}
+
+// Oneself by any of one's names is no other.
+func TestRequesterIsOneself(t *testing.T) {
+	g, _ := gate(t, &access.Policy{Roles: map[string][]string{"ops": {"operator"}}}, nil)
+	p := target(t, "ready", exec.Command(split(t)))
+	who := auth.Peer{CommonName: "ops", DNSNames: []string{"ops.example"}}
+	for requester, code := range map[string]string{"": "", "ops": "", "ops.example": "", "cn:ops": "", "*": "requester_not_allowed", "local": "requester_not_allowed", "root": "requester_not_allowed"} {
+		s := spec(p.PID)
+		s.Requester = requester
+		if _, err := (as{g, who}).Start(t.Context(), s); code == "" && err != nil || code != "" && err == nil {
+			t.Errorf("%q: %v", requester, err)
+		} else if code != "" {
+			refused(t, requester, err, code)
+		}
+	}
+}
+
+func TestRateLimit(t *testing.T) {
+	g, log := gate(t, &access.Policy{Roles: map[string][]string{"a": {"viewer"}, "b": {"viewer"}}, Rate: access.Rate{PerSecond: 0.001, Burst: 3}}, nil)
+	a, b := as{g, named("a")}, as{g, named("b")}
+	for range 3 {
+		if _, err := a.List(t.Context(), session.Filter{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 50 {
+		_, err := a.List(t.Context(), session.Filter{})
+		var e *session.Error
+		if !errors.As(err, &e) || e.Code != "rate_limited" || e.RetryAfter < time.Minute || !errors.Is(err, session.ErrBusy) {
+			t.Fatalf("%v", err)
+		}
+	}
+	if _, err := b.List(t.Context(), session.Filter{}); err != nil {
+		t.Errorf("another one pays for it: %v", err)
+	}
+	if n := len(log.lines(t, map[string]any{"code": "rate_limited"})); n == 0 || n > 5 {
+		t.Errorf("%d lines of 50 refusals", n)
+	}
+}
+
+// Children of a user that the role may not have sampled are no way around it.
+func TestChildrenOfOthers(t *testing.T) {
+	path := split(t)
+	g, _ := gate(t, &access.Policy{Roles: map[string][]string{"ops": {"operator"}},
+		Scope: access.Scope{Allow: map[string][]access.Rule{"operator": {{Users: []string{"root"}}}}}}, nil)
+	ops := as{g, named("ops")}
+	parent := target(t, "ready", exec.Command("sh", "-c", "setpriv --reuid 20002 --clear-groups "+path+" & wait"))
+	if _, err := ops.Start(t.Context(), spec(parent.PID)); err != nil {
+		t.Errorf("without its children: %v", err)
+	}
+	s := spec(parent.PID)
+	s.Children = true
+	_, err := ops.Start(t.Context(), s)
+	refused(t, "with its children", err, "target_not_allowed")
+}
+
+// A target that comes to run as somebody else is left out from then on: a
+// program with the mark that sudo has, executed by it or by a child.
+func TestTargetBecomesAnother(t *testing.T) {
+	path := split(t)
+	other := filepath.Join(filepath.Dir(path), "other")
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(other, b, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(os.Chown(other, 20002, 20002), os.Chmod(other, os.ModeSetuid|0o755)); err != nil {
+		t.Fatal(err)
+	}
+	g, log := gate(t, &access.Policy{Roles: map[string][]string{"ops": {"operator"}},
+		Scope: access.Scope{Allow: map[string][]access.Rule{"operator": {{Users: []string{"20001"}}}}}}, nil)
+	ops := as{g, named("ops")}
+	for name, script := range map[string]string{
+		"itself":  "echo ready; read go; i=0; while [ $i -lt 60000 ]; do i=$((i+1)); done; exec " + other,
+		"a child": "echo ready; read go; i=0; while [ $i -lt 60000 ]; do i=$((i+1)); done; " + other + " & i=0; while :; do i=$((i+1)); done",
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := target(t, "ready", user(20001, "/bin/sh", "-c", script))
+			s := spec(p.PID)
+			s.Children = true
+			started, err := ops.Start(t.Context(), s)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := p.Say("go\n"); err != nil {
+				t.Fatal(err)
+			}
+			line := log.waitFor(t, map[string]any{"answer": "revoked", "peer": "ops", "code": "target_not_allowed"})
+			if of, ok := line["target"].(map[string]any); !ok || of["name"] != "other" || !strings.Contains(of["user"].(string), "20002") {
+				t.Errorf("%v", line)
+			}
+			log.Reset()
+			last := started
+			if name == "a child" { // then the session goes on without it
+				time.Sleep(200 * time.Millisecond)
+				if last, err = ops.Cancel(t.Context(), started.ID); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for !last.State.Final() {
+				last = changed(t, ops, started.ID)
+			}
+			if name == "itself" && last.EndedBy != "permission ended" {
+				t.Errorf("ended by %q", last.EndedBy)
+			}
+			text := fetched(t, ops, started.ID, "folded")
+			if strings.Contains(text, "hot_a") || strings.Contains(text, "other") || !strings.Contains(text, "sh") {
+				t.Errorf("what must not be in there is:\n%s", text)
+			}
+			if meta := fetched(t, ops, started.ID, "text"); !strings.Contains(meta, "was left out from some moment on") {
+				t.Errorf("no warning in\n%s", meta)
+			}
+		})
+	}
+}
+
+func fetched(t testing.TB, r session.Runner, id session.ID, format string) string {
+	t.Helper()
+	c, err := r.Fetch(t.Context(), id, session.Want{Format: format})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Body.Close()
+	b, err := io.ReadAll(c.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+// What was allowed when it was asked for is not, when its turn comes: by new
+// rules, and because the process became another's.
+func TestQueuedSessionIsAskedAgain(t *testing.T) {
+	path := split(t)
+	open := &access.Policy{Roles: map[string][]string{"root": {"admin"}, "ops": {"operator"}}}
+	for name, c := range map[string]struct {
+		code   string
+		change func(t *testing.T, g *access.Gate, pid int)
+	}{
+		"no role any more": {"no_role", func(t *testing.T, g *access.Gate, _ int) {
+			if err := g.SetPolicy(&access.Policy{Roles: map[string][]string{"root": {"admin"}}}); err != nil {
+				t.Fatal(err)
+			}
+		}},
+		"out of scope by now": {"target_not_allowed", func(t *testing.T, g *access.Gate, _ int) {
+			p := *open
+			p.Scope.Never = []access.Rule{{Users: []string{"20001"}}}
+			if err := g.SetPolicy(&p); err != nil {
+				t.Fatal(err)
+			}
+		}},
+		"nothing changed": {"", func(*testing.T, *access.Gate, int) {}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g, log := gate(t, open, func(l *profiler.Limits) { l.MaxConcurrentSessions = 1 })
+			root, ops := as{g, named("root")}, as{g, named("ops")}
+			first, err := root.Start(t.Context(), spec(target(t, "ready", exec.Command(path)).PID))
+			if err != nil {
+				t.Fatal(err)
+			}
+			p := target(t, "ready", user(20001, path))
+			queued, err := ops.Start(t.Context(), spec(p.PID))
+			if err != nil || queued.State != session.StatePending {
+				t.Fatalf("%+v, %v", queued, err)
+			}
+			c.change(t, g, p.PID)
+			if _, err := root.Cancel(t.Context(), first.ID); err != nil {
+				t.Fatal(err)
+			}
+			now := started(t, root, queued.ID)
+			if c.code == "" {
+				if now.State != session.StateRunning {
+					t.Errorf("%+v", now)
+				}
+				return
+			}
+			if now.State != session.StateFailed || now.Err == nil || now.Err.Code != c.code {
+				t.Errorf("%+v", now)
+			}
+			log.waitFor(t, map[string]any{"answer": "revoked", "peer": "ops", "code": c.code})
+			log.waitFor(t, map[string]any{"answer": "ended", "peer": "ops", "state": "failed", "code": c.code})
+		})
+	}
+}
+
+// changed waits until the state of a session is another one than at first.
+func changed(t testing.TB, r session.Runner, id session.ID) session.Session {
+	t.Helper()
+	var first, last session.Session
+	for now, err := range r.Watch(t.Context(), id) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if first.ID == "" {
+			first = now
+		}
+		if last = now; now.State != first.State {
+			break
+		}
+	}
+	return last
+}
+
+// started waits until a session is not pending any more.
+func started(t testing.TB, r session.Runner, id session.ID) session.Session {
+	t.Helper()
+	var last session.Session
+	for now, err := range r.Watch(t.Context(), id) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if last = now; now.State != session.StatePending {
+			break
+		}
+	}
+	return last
+}
+
+// The PID that was allowed is given to another process while its session waits:
+// that one is not sampled, though its PID was.
+func TestPIDIsReused(t *testing.T) {
+	const lastPID = "/proc/sys/kernel/ns_last_pid" // the next process gets the next PID
+	path := split(t)
+	g, _ := gate(t, &access.Policy{Roles: map[string][]string{"root": {"admin"}, "ops": {"operator"}},
+		Scope: access.Scope{Allow: map[string][]access.Rule{"operator": {{Users: []string{"20001"}}}}}},
+		func(l *profiler.Limits) { l.MaxConcurrentSessions = 1 })
+	root, ops := as{g, named("root")}, as{g, named("ops")}
+	first, err := root.Start(t.Context(), spec(target(t, "ready", exec.Command(path)).PID))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := target(t, "ready", user(20001, path))
+	queued, err := ops.Start(t.Context(), spec(p.PID))
+	if err != nil || queued.State != session.StatePending {
+		t.Fatalf("%+v, %v", queued, err)
+	}
+	time.Sleep(20 * time.Millisecond) // processes that start within 10 ms have one start time
+	p.Stop()
+	for n := 0; ; n++ {
+		if err := os.WriteFile(lastPID, []byte(strconv.Itoa(p.PID-1)), 0); err != nil {
+			t.Skipf("PIDs cannot be chosen here: %v", err)
+		}
+		c := exec.Command(path)
+		if err := c.Start(); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Process.Kill(); c.Wait() })
+		if c.Process.Pid == p.PID {
+			break
+		}
+		if n == 200 {
+			t.Skip("others were faster each time")
+		}
+	}
+	if _, err := root.Cancel(t.Context(), first.ID); err != nil {
+		t.Fatal(err)
+	}
+	if now := started(t, root, queued.ID); now.State != session.StateFailed || now.Err.Code != "process_exited" || now.Progress.Samples > 0 {
+		t.Errorf("%+v, %v", now, now.Err)
+	}
+}
