@@ -208,5 +208,9 @@ func list(ctx context.Context, s streams, n *connection, filter session.Filter, 
 	if asJSON {
 		return writeJSON(s.out, append([]session.Session{}, all...)) // [] and not null
 	}
+	if len(all) == 0 {
+		_, err := fmt.Fprintln(s.err, "srprof: there are no such sessions")
+		return err
+	}
 	return writeList(s.out, all)
 }

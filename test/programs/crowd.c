@@ -2,8 +2,9 @@
 
 // SPDX-License-Identifier: Apache-2.0
 
-// 1,000 threads, of which two run at a time: each works for a moment and wakes
-// the next but one. It begins when a byte comes on standard input.
+// 1,000 threads (or -DTHREADS=…), of which two run at a time: each works for a
+// moment and wakes the next but one. It begins when a byte comes on standard
+// input.
 //
 // build: -O2 -pthread
 // stack: (clone);(thread);worker|turn;outer;inner;spin
@@ -17,7 +18,11 @@
 
 #define NOINLINE __attribute__((noinline, noclone))
 
-enum { THREADS = 1000, AT_A_TIME = 2 };
+#ifndef THREADS
+#define THREADS 1000
+#endif
+
+enum { AT_A_TIME = 2 };
 
 static sem_t turns[THREADS];
 
