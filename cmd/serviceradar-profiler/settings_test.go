@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// What is shipped as an example says what the defaults are, and where the
+// certificates are.
+func TestShippedConfiguration(t *testing.T) {
+	got, err := load("../../deploy/profiler.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(example(), *got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// What config example writes is read back as the same.
+func TestExampleIsRead(t *testing.T) {
+	var out bytes.Buffer
+	if code := run(t.Context(), []string{"config", "example"}, streams{&out, os.Stderr}); code != exitOK {
+		t.Fatalf("exit code %d", code)
+	}
+	file := filepath.Join(t.TempDir(), "profiler.json")
+	if err := os.WriteFile(file, out.Bytes(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	got, err := load(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(example(), *got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestHostIP(t *testing.T) {
+	for _, c := range []struct{ listen, said, want string }{
+		{"192.0.2.7:50084", "", "192.0.2.7"},
+		{"192.0.2.7:50084", "192.0.2.8", "192.0.2.8"},
+		{":50084", "192.0.2.8", "192.0.2.8"},
+		{"[::1]:50084", "", "::1"},
+	} {
+		s := settings{ListenAddr: c.listen, HostIP: c.said}
+		if got := s.hostIP(); got != c.want {
+			t.Errorf("%s, %q: %s, want %s", c.listen, c.said, got, c.want)
+		}
+	}
+	for _, listen := range []string{":50084", "0.0.0.0:50084", "[::]:50084"} {
+		s := settings{ListenAddr: listen}
+		if ip := net.ParseIP(s.hostIP()); ip == nil || ip.IsUnspecified() {
+			t.Errorf("%s: %v", listen, ip)
+		}
+	}
+}
+
+func TestLogger(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		l      logging
+		stderr bool
+		debug  bool
+		layout string
+	}{
+		{"defaults", logging{}, false, false, time.RFC3339},
+		{"standard error", logging{Output: "stderr", Level: "INFO"}, true, false, time.RFC3339},
+		{"debug", logging{Level: "info", Debug: true}, false, true, time.RFC3339},
+		{"level debug", logging{Level: "debug"}, false, true, time.RFC3339},
+		{"another time", logging{TimeFormat: time.RFC1123Z}, false, false, time.RFC1123Z},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if err := c.l.validate(); err != nil {
+				t.Fatal(err)
+			}
+			var out, stderr bytes.Buffer
+			log := c.l.logger(streams{&out, &stderr})
+			log.Debug("small")
+			log.Warn("large", "session", "s", "level_of", 1)
+			text, empty := &out, &stderr
+			if c.stderr {
+				text, empty = empty, text
+			}
+			lines := strings.Split(strings.TrimSpace(text.String()), "\n")
+			if empty.Len() > 0 || strings.Contains(text.String(), "small") != c.debug {
+				t.Errorf("%s%s", &out, &stderr)
+			}
+			var got map[string]any
+			if err := json.Unmarshal([]byte(lines[len(lines)-1]), &got); err != nil {
+				t.Fatal(err)
+			}
+			at, err := time.Parse(c.layout, got["time"].(string))
+			if err != nil || time.Since(at) > time.Hour {
+				t.Errorf("%v: %v", got["time"], err)
+			}
+			delete(got, "time")
+			want := map[string]any{"level": "warn", "component": "profiler", "message": "large", "session": "s", "level_of": 1.0}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
