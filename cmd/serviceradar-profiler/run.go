@@ -127,7 +127,7 @@ wrong, a line each. Exit code 0 if the service would start with it.`,
 
 // each are the errors that are joined in err.
 func each(err error) []error {
-	if all, ok := err.(interface{ Unwrap() []error }); ok && code(err) == code(all.Unwrap()[0]) && errors.As(err, new(*config.Error)) {
+	if all, ok := err.(interface{ Unwrap() []error }); ok && errors.As(err, new(*config.Error)) {
 		return all.Unwrap()
 	}
 	return []error{err}

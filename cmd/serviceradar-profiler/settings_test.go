@@ -5,6 +5,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -110,5 +111,24 @@ func TestLogger(t *testing.T) {
 				t.Error(diff)
 			}
 		})
+	}
+}
+
+// Another program listens there already: that is no fault of the configuration.
+func TestCannotListen(t *testing.T) {
+	other, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	file := filepath.Join(t.TempDir(), "profiler.json")
+	if err := os.WriteFile(file, fmt.Appendf(nil, `{"listen_addr": %q, "security": {"mode": "none"}}`, other.Addr()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var out, stderr bytes.Buffer
+	code := run(t.Context(), []string{"--config", file}, streams{&out, &stderr})
+	want := fmt.Sprintf("serviceradar-profiler: cannot listen at %s (bind: address already in use); choose another listen_addr, or end what listens there [cannot_listen]\n", other.Addr())
+	if code != exitFailed || stderr.String() != want || out.Len() > 0 {
+		t.Errorf("exit code %d\n%s%s", code, &out, &stderr)
 	}
 }
