@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"os/exec"
@@ -68,23 +69,47 @@ func serve(t *testing.T, limits map[string]any) *service {
 	if out, err := exec.Command(srprof, "certs", "--dir", filepath.Join(s.dir, "certs")).CombinedOutput(); err != nil {
 		t.Fatalf("srprof certs: %v: %s", err, out)
 	}
-	if limits == nil {
-		limits = map[string]any{}
+	s.configure(t, limits)
+	s.start(t)
+	return s
+}
+
+// configure writes a configuration: the example, for this address, with these
+// certificates and limits.
+func (s *service) configure(t *testing.T, limits map[string]any) {
+	t.Helper()
+	path, err := buildService()
+	if err != nil {
+		t.Fatal(err)
 	}
-	config, err := json.Marshal(map[string]any{
-		"listen_addr": s.address,
-		"security": map[string]any{"mode": "mtls", "cert_dir": filepath.Join(s.dir, "certs"), "tls": map[string]any{
-			"cert_file": "profiler.pem", "key_file": "profiler-key.pem", "ca_file": "root.pem"}},
-		"profiler": limits,
-	})
+	example, err := exec.Command(path, "config", "example").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all map[string]any
+	if err := json.Unmarshal(example, &all); err != nil {
+		t.Fatal(err)
+	}
+	all["listen_addr"] = s.address
+	of := func(key string) map[string]any {
+		object, ok := all[key].(map[string]any)
+		if !ok {
+			t.Fatalf("the example has no %s: %s", key, example)
+		}
+		return object
+	}
+	of("security")["cert_dir"] = filepath.Join(s.dir, "certs")
+	maps.Copy(of("profiler"), limits)
+	if access, ok := all["access"].(map[string]any); ok { // a test asks more often than people do
+		access["rate"] = map[string]any{"per_second": 10000, "burst": 10000}
+	}
+	config, err := json.Marshal(all)
 	if err == nil {
 		err = os.WriteFile(filepath.Join(s.dir, "profiler.json"), config, 0o600)
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.start(t)
-	return s
 }
 
 // freeAddress is one that nobody listens at.
