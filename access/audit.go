@@ -65,7 +65,7 @@ func (c *call) attrs(answer string) []slog.Attr {
 		return attrs
 	}
 	attrs = append(attrs, slog.String("on_behalf_of", clip(c.spec.Requester)),
-		slog.Duration("duration", c.spec.Duration), slog.Int("frequency_hz", int(c.spec.Frequency)), slog.Bool("children", c.spec.Children))
+		slog.Float64("duration_seconds", c.spec.Duration.Seconds()), slog.Int("frequency_hz", int(c.spec.Frequency)), slog.Bool("children", c.spec.Children))
 	if n := len(c.targets); n > maxAudited {
 		attrs = append(attrs, slog.Int("more_targets", n-maxAudited))
 	}

@@ -49,6 +49,22 @@ type Policy struct {
 	Rate        Rate                    `json:"rate"`
 }
 
+// DefaultPolicy allows nobody anything. It is what a configuration is read over.
+func DefaultPolicy() Policy {
+	return Policy{Roles: map[string][]string{}, Permissions: map[string][]Permission{},
+		Scope: Scope{Allow: map[string][]Rule{}, Never: []Rule{}}, Rate: Rate{PerSecond: defaultPerSecond, Burst: defaultBurst}}
+}
+
+// Empty says that nobody has a role.
+func (p *Policy) Empty() bool {
+	for _, roles := range p.Roles {
+		if len(roles) > 0 {
+			return false
+		}
+	}
+	return true
+}
+
 // Validate refuses what makes no sense, or may mean something else than it
 // seems to. Errors are *session.Error.
 func (p *Policy) Validate() error {

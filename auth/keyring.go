@@ -16,6 +16,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"google.golang.org/grpc/credentials"
 )
 
 // keyring is what is in the files, read again when they change: looked at in
@@ -248,4 +250,21 @@ func newest(all *[4]stamp) time.Time {
 		}
 	}
 	return t
+}
+
+// Reread reads the certificates of credentials again, if their files changed,
+// without waiting for the next connection. The error says why what is in the
+// files cannot be used, and that what was there before serves on.
+func Reread(c credentials.TransportCredentials) error {
+	m, ok := c.(*mutual)
+	if !ok {
+		return nil // there are no files
+	}
+	m.keys.config()
+	m.keys.mu.Lock()
+	defer m.keys.mu.Unlock()
+	if m.keys.problem != "" {
+		return &Error{Code: "certificates_unusable", Problem: m.keys.problem, Remedy: "the former ones serve on"}
+	}
+	return nil
 }

@@ -103,3 +103,30 @@ func (l *Limits) busy(after time.Duration) error {
 		Problem: problem + ", which is as many as this profiler allows (max_concurrent_sessions and max_queued_sessions in its configuration)",
 		Remedy:  fmt.Sprintf("try again in %v", after)}
 }
+
+// Limits are those in force.
+func (s *Sessions) Limits() Limits {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.limits
+}
+
+// SetLimits changes them for all that is asked for from now on; what waits or
+// runs stays. Where profiles are kept cannot be changed, and stays too.
+func (s *Sessions) SetLimits(l Limits) error {
+	if err := l.Validate(); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l.SpoolDir = s.limits.SpoolDir
+	s.limits = l
+	for len(s.ended) > l.MaxKeptSessions {
+		s.forget(s.ended[0])
+	}
+	s.awaitExpiry()
+	if !s.stopping {
+		s.fill()
+	}
+	return nil
+}

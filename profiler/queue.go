@@ -69,13 +69,18 @@ func (s *Sessions) vacate(r *run) {
 	}
 	r.placed = false
 	s.busy--
+	s.fill()
+	s.checkQuiet()
+}
+
+// fill gives free places to those who wait.
+func (s *Sessions) fill() {
 	for s.busy < s.limits.MaxConcurrentSessions && len(s.queue) > 0 {
 		next := s.queue[0]
 		s.dequeue(next)
 		next.tell()
 		s.begin(next)
 	}
-	s.checkQuiet()
 }
 
 // nextFree is when the first of the running sessions will be over.

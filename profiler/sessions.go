@@ -121,7 +121,8 @@ func (s *Sessions) Start(ctx context.Context, spec session.Spec) (session.Sessio
 	if err := spec.Validate(); err != nil {
 		return session.Session{}, err
 	}
-	if err := s.limits.check(&spec); err != nil {
+	limits := s.Limits()
+	if err := limits.check(&spec); err != nil {
 		return session.Session{}, err
 	}
 	if err := ctx.Err(); err != nil {

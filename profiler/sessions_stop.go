@@ -147,7 +147,8 @@ func (s *Sessions) checkQuiet() {
 
 // grace waits until all profiles were fetched, for so long as it may.
 func (s *Sessions) grace(ctx context.Context) {
-	over := time.NewTimer(s.limits.gracePeriod())
+	limits := s.Limits()
+	over := time.NewTimer(limits.gracePeriod())
 	defer over.Stop()
 	for s.undelivered() {
 		select {

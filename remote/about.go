@@ -20,7 +20,7 @@ import (
 type About struct {
 	Host, HostIP string
 	Version      string
-	Limits       Limits
+	Limits       func() Limits // as they are now
 	Health       func() Health // must answer at once
 }
 
@@ -46,13 +46,17 @@ type Health struct {
 // and agents speak: profiler.ProfilerService, monitoring.AgentService, health
 // and reflection. How they behave is in docs/serviceradar.md.
 func RegisterServiceRadar(s *grpc.Server, runner session.Runner, about About) {
-	l := &about.Limits
-	l.MaxSessionDurationSeconds = cmp.Or(l.MaxSessionDurationSeconds, 300)
-	l.MaxFrequencyHz = cmp.Or(l.MaxFrequencyHz, 1000)
-	l.ChunkSizeBytes = cmp.Or(l.ChunkSizeBytes, 64<<10)
-
 	legacy.RegisterProfilerServiceServer(s, &legacyServer{runner: runner, about: about})
 	monitoring.RegisterAgentServiceServer(s, newMonitoringServer(runner, about))
 	grpc_health_v1.RegisterHealthServer(s, &healthServer{health: about.Health})
 	reflection.Register(s)
+}
+
+// limits are those of this moment, with what is left out filled in.
+func (a *About) limits() Limits {
+	l := a.Limits()
+	l.MaxSessionDurationSeconds = cmp.Or(l.MaxSessionDurationSeconds, 300)
+	l.MaxFrequencyHz = cmp.Or(l.MaxFrequencyHz, 1000)
+	l.ChunkSizeBytes = cmp.Or(l.ChunkSizeBytes, 64<<10)
+	return l
 }

@@ -60,7 +60,9 @@ func newHost(t *testing.T, change func(*profiler.Limits)) *host {
 	server := grpc.NewServer()
 	RegisterServiceRadar(server, sessions, About{
 		Host: "web1", HostIP: "192.0.2.7", Version: "1.2.3",
-		Limits: Limits{MaxConcurrentSessions: l.MaxConcurrentSessions, MaxQueuedSessions: l.MaxQueuedSessions, ChunkSizeBytes: l.ChunkSizeBytes},
+		Limits: func() Limits {
+			return Limits{MaxConcurrentSessions: l.MaxConcurrentSessions, MaxQueuedSessions: l.MaxQueuedSessions, ChunkSizeBytes: l.ChunkSizeBytes}
+		},
 		Health: func() Health { return Health(sessions.Health()) },
 	})
 	return &host{sessions, dial(t, server)}

@@ -56,7 +56,7 @@ func (l *legacyServer) StartProfiling(ctx context.Context, in *legacy.StartProfi
 
 // refusal says what is wrong with a request; the order is part of the contract.
 func (l *legacyServer) refusal(in *legacy.StartProfilingRequest) string {
-	most := &l.about.Limits
+	most := l.about.limits()
 	switch {
 	case in.GetProcessId() <= 0:
 		return "Invalid process ID"
@@ -87,7 +87,7 @@ func (l *legacyServer) GetProfilingResults(in *legacy.GetProfilingResultsRequest
 		return profilingFailed(ctx, id, err)
 	}
 	defer content.Body.Close()
-	if err := sendText(out, content.Body, l.about.Limits.ChunkSizeBytes); err != nil {
+	if err := sendText(out, content.Body, l.about.limits().ChunkSizeBytes); err != nil {
 		return profilingFailed(ctx, id, err)
 	}
 	return nil

@@ -211,7 +211,7 @@ func TestLegacyResultsAreNotHeld(t *testing.T) {
 	out := &slowStream{ctx: t.Context(), text: text, t: t}
 	f := example()
 	f.bodies = map[session.ID]func() io.Reader{idNew: func() io.Reader { return text }}
-	l := &legacyServer{runner: f, about: About{Limits: Limits{ChunkSizeBytes: 64 << 10}}}
+	l := &legacyServer{runner: f, about: About{Limits: func() Limits { return Limits{} }}}
 	if err := l.GetProfilingResults(&legacy.GetProfilingResultsRequest{SessionId: string(idNew)}, out); err != nil {
 		t.Fatal(err)
 	}
@@ -287,7 +287,7 @@ func FuzzLegacyRequests(f *testing.F) {
 	f.Add(append([]byte{0x0a, 36}, idNew...))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		runner := example()
-		l := &legacyServer{runner: runner, about: About{Limits: Limits{MaxSessionDurationSeconds: 300, MaxFrequencyHz: 1000, ChunkSizeBytes: 10}}}
+		l := &legacyServer{runner: runner, about: About{Limits: func() Limits { return Limits{ChunkSizeBytes: 10} }}}
 		var in legacy.StartProfilingRequest
 		if proto.Unmarshal(data, &in) == nil {
 			out, err := l.StartProfiling(t.Context(), &in)

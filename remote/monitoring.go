@@ -66,7 +66,7 @@ func (m *monitoringServer) GetStatus(_ context.Context, in *monitoring.StatusReq
 	h := m.about.Health()
 	message := statusMessage{
 		Available: h.Healthy, Healthy: h.Healthy, Reason: h.Reason, Version: m.about.Version,
-		ActiveSessions: h.Running, QueuedSessions: h.Queued, Limits: m.about.Limits,
+		ActiveSessions: h.Running, QueuedSessions: h.Queued, Limits: m.about.limits(),
 		Status: hostStatus{m.about.HostIP, m.about.Host, began.UTC().Truncate(time.Second)},
 	}
 	if !checks(in.GetServiceType()) {

@@ -131,7 +131,7 @@ func serve(t testing.TB, runner session.Runner, limits Limits) (*grpc.ClientConn
 	unhealthy := new(atomic.Bool)
 	server := grpc.NewServer()
 	RegisterServiceRadar(server, runner, About{
-		Host: "web1", HostIP: "192.0.2.7", Version: "1.2.3", Limits: limits,
+		Host: "web1", HostIP: "192.0.2.7", Version: "1.2.3", Limits: func() Limits { return limits },
 		Health: func() Health {
 			if unhealthy.Load() {
 				return Health{Reason: "the service is stopping"}

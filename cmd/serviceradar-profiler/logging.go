@@ -4,6 +4,7 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"io"
 	"log/slog"
@@ -61,8 +62,9 @@ func (l *logging) validate() error {
 	return nil
 }
 
-// logger writes lines in the shape of ServiceRadar's.
-func (l *logging) logger(s streams) *slog.Logger {
+// loggers write lines in the shape of ServiceRadar's. Those of the audit are
+// written whatever the level is.
+func (l *logging) loggers(s streams) (log, audit *slog.Logger) {
 	var w io.Writer = s.out
 	if l.Output == "stderr" {
 		w = s.err
@@ -84,5 +86,25 @@ func (l *logging) logger(s streams) *slog.Logger {
 		}
 		return a
 	}
-	return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level, ReplaceAttr: replace})).With("component", "profiler")
+	all := slog.NewJSONHandler(w, &slog.HandlerOptions{Level: min(level, slog.LevelInfo), ReplaceAttr: replace}).WithAttrs([]slog.Attr{slog.String("component", "profiler")})
+	return slog.New(&atLeast{all, level}), slog.New(all)
+}
+
+// atLeast lets through what is not below a level.
+type atLeast struct {
+	slog.Handler
+	level slog.Level
+}
+
+// Enabled says whether it is let through.
+func (a *atLeast) Enabled(_ context.Context, l slog.Level) bool { return l >= a.level }
+
+// WithAttrs is of slog's interface, as the next one.
+func (a *atLeast) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return &atLeast{a.Handler.WithAttrs(attrs), a.level}
+}
+
+// WithGroup is of slog's interface.
+func (a *atLeast) WithGroup(name string) slog.Handler {
+	return &atLeast{a.Handler.WithGroup(name), a.level}
 }

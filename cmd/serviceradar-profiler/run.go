@@ -72,6 +72,10 @@ func rootCommand(s streams) *cobra.Command {
 		Long: `Samples processes of this host with eBPF, on request: by gRPC, for srprof and
 for ServiceRadar's agents and pollers. Clients show a certificate.
 
+SIGHUP makes it read the configuration again: limits, access and certificates
+change at once; what else changed is told to need a restart. A configuration
+that is wrong changes nothing.
+
 SIGTERM ends it: sessions end, their results can be fetched for the grace
 period, unless all were fetched or nobody is connected. A second one ends it
 at once. Nothing stays in the kernel, however it ends.
@@ -110,6 +114,9 @@ wrong, a line each. Exit code 0 if the service would start with it.`,
 				return inFile(*path, "security", err)
 			}
 			fmt.Fprintf(s.out, "%s: good\n", *path)
+			if settings.Access.Empty() {
+				fmt.Fprintf(s.err, "%s: %s: but %s\n", program, *path, nobodyMay)
+			}
 			return nil
 		},
 	}, &cobra.Command{

@@ -10,12 +10,16 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"os/signal"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/stats"
 
+	"github.com/carverauto/serviceradar-profiler/access"
 	"github.com/carverauto/serviceradar-profiler/profiler"
 	"github.com/carverauto/serviceradar-profiler/remote"
 	"github.com/carverauto/serviceradar-profiler/session"
@@ -30,25 +34,30 @@ const (
 
 // service is the program at work.
 type service struct {
-	log         *slog.Logger
+	log, audit  *slog.Logger
+	path        string // of the configuration
 	settings    *settings
+	creds       credentials.TransportCredentials
 	listener    net.Listener
 	recorder    *profiler.Recorder
 	sessions    *profiler.Sessions
+	gate        *access.Gate // before sessions
 	server      *grpc.Server
 	connections connections
 }
 
 // serve runs the service until ctx is over.
 func serve(ctx context.Context, path string, out streams) error {
+	reload := make(chan os.Signal, 1) // from the beginning: by default the signal ends a program
+	signal.Notify(reload, syscall.SIGHUP)
+	defer signal.Stop(reload)
 	settings, err := load(path)
 	if err != nil {
 		return err
 	}
-	log := settings.Logging.logger(out)
-	s := &service{settings: settings, log: log}
-	creds, err := settings.Security.ServerCredentials(settings.ListenAddr, log)
-	if err != nil {
+	log, audit := settings.Logging.loggers(out)
+	s := &service{path: path, settings: settings, log: log, audit: audit}
+	if s.creds, err = settings.Security.ServerCredentials(settings.ListenAddr, log); err != nil {
 		return inFile(path, "security", err)
 	}
 	if s.listener, err = net.Listen("tcp", settings.ListenAddr); err != nil {
@@ -59,18 +68,22 @@ func serve(ctx context.Context, path string, out streams) error {
 		return err
 	}
 	defer s.recorder.Close()
-	s.server = grpc.NewServer(append(remote.ServerOptions(log), grpc.Creds(creds), grpc.StatsHandler(&s.connections))...)
+	s.server = grpc.NewServer(append(remote.ServerOptions(log), grpc.Creds(s.creds), grpc.StatsHandler(&s.connections))...)
 	if err := s.register(); err != nil {
 		return err
 	}
 	failed := make(chan error, 1)
 	go func() { failed <- s.server.Serve(s.listener) }()
 	log.Info("listening", "address", s.listener.Addr().String(), "version", profiler.Version(), "pid", os.Getpid())
-	select {
-	case <-ctx.Done():
-		return s.stop()
-	case err := <-failed:
-		return fmt.Errorf("%w at %s: %w", errCannotServe, s.listener.Addr(), err)
+	for {
+		select {
+		case <-ctx.Done():
+			return s.stop()
+		case <-reload:
+			s.reload()
+		case err := <-failed:
+			return fmt.Errorf("%w at %s: %w", errCannotServe, s.listener.Addr(), err)
+		}
 	}
 }
 
@@ -82,6 +95,12 @@ func (s *service) prepare() (err error) {
 		return err
 	}
 	s.sessions.Log = s.log
+	if s.gate, err = access.New(s.sessions, &s.settings.Access, s.audit); err != nil {
+		return err
+	}
+	if s.settings.Access.Empty() {
+		s.log.Warn(nobodyMay)
+	}
 	if err := s.sessions.Prepare(); err != nil {
 		s.log.Error("this host cannot run sessions for now; each request is answered with the reason", "error", err.Error())
 	}
@@ -94,16 +113,18 @@ func (s *service) register() error {
 	if err != nil {
 		return fmt.Errorf("find this host's name: %w", err)
 	}
-	limits := &s.settings.Profiler
-	remote.NewServer(s.sessions, limits.ChunkSizeBytes).Register(s.server)
-	remote.RegisterServiceRadar(s.server, s.sessions, remote.About{
+	remote.NewServer(s.gate, s.settings.Profiler.ChunkSizeBytes).Register(s.server)
+	remote.RegisterServiceRadar(s.server, s.gate, remote.About{
 		Host: host, HostIP: s.settings.hostIP(), Version: profiler.Version(),
-		Limits: remote.Limits{
-			MaxConcurrentSessions:     limits.MaxConcurrentSessions,
-			MaxQueuedSessions:         limits.MaxQueuedSessions,
-			MaxSessionDurationSeconds: limits.MaxSessionDurationSeconds,
-			MaxFrequencyHz:            limits.MaxFrequencyHz,
-			ChunkSizeBytes:            limits.ChunkSizeBytes,
+		Limits: func() remote.Limits {
+			limits := s.sessions.Limits()
+			return remote.Limits{
+				MaxConcurrentSessions:     limits.MaxConcurrentSessions,
+				MaxQueuedSessions:         limits.MaxQueuedSessions,
+				MaxSessionDurationSeconds: limits.MaxSessionDurationSeconds,
+				MaxFrequencyHz:            limits.MaxFrequencyHz,
+				ChunkSizeBytes:            limits.ChunkSizeBytes,
+			}
 		},
 		Health: func() remote.Health { return remote.Health(s.sessions.Health()) },
 	})

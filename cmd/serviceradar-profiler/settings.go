@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 
+	"github.com/carverauto/serviceradar-profiler/access"
 	"github.com/carverauto/serviceradar-profiler/auth"
 	"github.com/carverauto/serviceradar-profiler/config"
 	"github.com/carverauto/serviceradar-profiler/profiler"
@@ -19,12 +20,13 @@ type settings struct {
 	ListenAddr string          `json:"listen_addr"` // host:port; no host means all interfaces
 	HostIP     string          `json:"host_ip"`     // that ServiceRadar knows this host by; "" is found out
 	Security   auth.Security   `json:"security"`
+	Access     access.Policy   `json:"access"`
 	Profiler   profiler.Limits `json:"profiler"`
 	Logging    logging         `json:"logging"`
 }
 
 func defaults() settings {
-	return settings{ListenAddr: ":50084", Profiler: profiler.DefaultLimits(), Logging: logging{Level: "info", Output: "stdout"}}
+	return settings{ListenAddr: ":50084", Access: access.DefaultPolicy(), Profiler: profiler.DefaultLimits(), Logging: logging{Level: "info", Output: "stdout"}}
 }
 
 // example has, besides the defaults, what has none: the certificates, where
@@ -33,6 +35,7 @@ func example() settings {
 	s := defaults()
 	s.Security = *auth.Identity("/etc/serviceradar/certs", "profiler")
 	s.Security.Mode = auth.ModeMTLS
+	s.Access.Roles["admin.serviceradar"] = []string{"admin"} // as srprof certs calls it
 	return s
 }
 
@@ -48,6 +51,7 @@ func load(path string) (*settings, error) {
 	}{
 		{"listen_addr", checkAddress(s.ListenAddr)},
 		{"host_ip", checkIP(s.HostIP)},
+		{"access", s.Access.Validate()},
 		{"profiler", s.Profiler.Validate()},
 		{"logging", s.Logging.validate()},
 	} {

@@ -86,7 +86,7 @@ func TestLogger(t *testing.T) {
 				t.Fatal(err)
 			}
 			var out, stderr bytes.Buffer
-			log := c.l.logger(streams{&out, &stderr})
+			log, _ := c.l.loggers(streams{&out, &stderr})
 			log.Debug("small")
 			log.Warn("large", "session", "s", "level_of", 1)
 			text, empty := &out, &stderr
@@ -130,5 +130,20 @@ func TestCannotListen(t *testing.T) {
 	want := fmt.Sprintf("serviceradar-profiler: cannot listen at %s (bind: address already in use); choose another listen_addr, or end what listens there [cannot_listen]\n", other.Addr())
 	if code != exitFailed || stderr.String() != want || out.Len() > 0 {
 		t.Errorf("exit code %d\n%s%s", code, &out, &stderr)
+	}
+}
+
+// What the log leaves out for its level, the audit does not.
+func TestAuditIsAlwaysWritten(t *testing.T) {
+	for _, level := range []string{"info", "error", "disabled"} {
+		var out bytes.Buffer
+		l := logging{Level: level}
+		log, audit := l.loggers(streams{&out, &out})
+		log.Info("a line of the log")
+		log.With("a", 1).WithGroup("g").Info("a line of the log")
+		audit.Info("access")
+		if got := strings.Count(out.String(), "a line of the log"); got > 0 != (level == "info") || !strings.Contains(out.String(), `"message":"access"`) {
+			t.Errorf("%s: %s", level, out.String())
+		}
 	}
 }

@@ -98,7 +98,8 @@ func start(t *testing.T, limits string, change func(s *service)) *service {
 	if _, err := auth.WriteTryoutCertificates(s.dir, auth.Tryout{}); err != nil {
 		t.Fatal(err)
 	}
-	config := fmt.Sprintf(`{"listen_addr": "127.0.0.1:0", "profiler": {%s}, "security": {"cert_dir": %q,
+	config := fmt.Sprintf(`{"listen_addr": "127.0.0.1:0", "profiler": {%s},
+		"access": {"roles": {"admin.serviceradar": ["admin"], "agent.serviceradar": ["operator"]}, "rate": {"per_second": 10000, "burst": 10000}}, "security": {"cert_dir": %q,
 		"tls": {"cert_file": "profiler.pem", "key_file": "profiler-key.pem", "ca_file": "root.pem"}}}`, limits, s.dir)
 	file := filepath.Join(s.dir, "profiler.json")
 	if err := os.WriteFile(file, []byte(config), 0o644); err != nil {
