@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"testing/iotest"
+
+	"github.com/carverauto/serviceradar-profiler/encoding/pprof"
+	"github.com/carverauto/serviceradar-profiler/profile"
+	"github.com/carverauto/serviceradar-profiler/session"
+)
+
+// stranger is a profiler that answers each Fetch with anything.
+type stranger struct {
+	session.Runner
+	size int64
+	body io.Reader
+}
+
+func (s *stranger) Fetch(context.Context, session.ID, session.Want) (*session.Content, error) {
+	return &session.Content{Session: session.Session{ID: "1234", State: session.StateSucceeded}, Size: s.size, Body: io.NopCloser(s.body)}, nil
+}
+
+// takeFrom fetches into files in a directory of its own.
+func takeFrom(t *testing.T, s *stranger, names ...string) (dir, stderr string, err error) {
+	t.Helper()
+	dir = t.TempDir()
+	d := destination{names: "short", annotate: "kernel"}
+	for _, name := range names {
+		d.outputs = append(d.outputs, filepath.Join(dir, name))
+	}
+	var problems bytes.Buffer
+	to := streams{out: io.Discard, err: &problems}
+	outs, err := d.create(to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = d.take(t.Context(), to, s, "1234", outs)
+	outs.abandon()
+	return dir, problems.String(), err
+}
+
+func files(t *testing.T, dir string) (names []string) {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return names
+}
+
+// What does not arrive whole, or is no profile, is not written as one.
+func TestFetchFromStranger(t *testing.T) {
+	cut := errors.New("cut")
+	for _, c := range []struct {
+		label string
+		from  *stranger
+		code  string
+	}{
+		{"cut", &stranger{body: io.MultiReader(strings.NewReader("some"), iotest.ErrReader(cut))}, codeFailed},
+		{"no profile", &stranger{body: strings.NewReader("anything")}, "not_a_profile"},
+		{"too large", &stranger{size: maxFetched + 1, body: iotest.ErrReader(cut)}, "profile_too_large"},
+	} {
+		dir, _, err := takeFrom(t, c.from, "x.svg", "x.folded")
+		if err == nil || errorCode(err) != c.code {
+			t.Errorf("%s: %v, want code %s", c.label, err, c.code)
+		}
+		if left := files(t, dir); len(left) > 0 {
+			t.Errorf("%s: wrote %v", c.label, left)
+		}
+	}
+}
+
+// Nothing in a profile steers the terminal of whoever fetches it.
+func TestFetchIsPrintable(t *testing.T) {
+	hostile := "a\x1b]0;title\a\u202e"
+	b := profile.NewBuilder()
+	id := b.Address(1, b.Mapping(profile.Mapping{Path: hostile, Start: 0, Limit: 9}), false)
+	b.Add(profile.Thread{PID: 1, TID: 1, Comm: hostile}, []profile.AddressID{id}, false, 1)
+	p := b.Profile()
+	p.Meta = profile.Metadata{Tool: "x", Host: hostile, FrequencyHz: 99, Ended: profile.EndedExited, Targets: []profile.Target{{PID: 1, Name: hostile, Command: hostile}},
+		Warnings: []string{hostile}, Unnamed: []profile.Unnamed{{Object: hostile, Samples: 1, Why: hostile, Remedy: hostile}}}
+	p.Count()
+	var encoded bytes.Buffer
+	if err := pprof.Write(&encoded, p); err != nil {
+		t.Fatal(err)
+	}
+	_, stderr, err := takeFrom(t, &stranger{body: &encoded}, "x.folded")
+	if err != nil || !strings.Contains(stderr, "wrote ") || strings.ContainsAny(stderr, "\x1b\a\u202e") {
+		t.Errorf("%v: %q", err, stderr)
+	}
+}
+
+// zeros is a long body.
+type zeros struct{}
+
+func (zeros) Read(b []byte) (int, error) {
+	clear(b)
+	return len(b), nil
+}
+
+// A profile of any size is written as it came, without taking memory.
+func TestFetchLarge(t *testing.T) {
+	const size = 200 << 20
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	dir, stderr, err := takeFrom(t, &stranger{size: size, body: io.LimitReader(zeros{}, size)}, "x.pb.gz")
+	runtime.ReadMemStats(&after)
+	if err != nil || !strings.Contains(stderr, "wrote ") {
+		t.Fatalf("%v: %s", err, stderr)
+	}
+	if got := after.TotalAlloc - before.TotalAlloc; got > 8<<20 {
+		t.Errorf("%d bytes were allocated for a profile of %d", got, size)
+	}
+	if info, err := os.Stat(filepath.Join(dir, "x.pb.gz")); err != nil || info.Size() != size {
+		t.Errorf("%v, %v", info, err)
+	}
+}
