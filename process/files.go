@@ -186,14 +186,5 @@ func ReadVDSO(pid int, m *Mapping) ([]byte, error) {
 	return b, nil
 }
 
-// InOwnPIDNamespace reports whether this program runs in a PID namespace other
-// than the host's: the PIDs that it knows are then not those the kernel
-// reports in samples.
-func InOwnPIDNamespace() bool {
-	const initial = "pid:[4026531836]" // PROC_PID_INIT_INO: the same on every kernel since 3.8
-	ns, err := os.Readlink(Root + "/self/ns/pid")
-	return err == nil && !strings.EqualFold(ns, initial)
-}
-
 // OpenPath opens a regular file by its path as the process sees it.
 func (f *Files) OpenPath(p string) (*os.File, error) { return f.openByPath(p) }

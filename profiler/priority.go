@@ -20,6 +20,9 @@ const urgent = -20
 // What we do takes some tens of milliseconds in all, so nobody is kept waiting.
 // Without the right to do so (CAP_SYS_NICE) it goes on as it is.
 func hurry() {
+	if !process.ShowsOwnPIDs() {
+		return
+	}
 	threads, err := os.ReadDir(process.Root + "/self/task")
 	if err != nil {
 		return

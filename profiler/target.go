@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/carverauto/serviceradar-profiler/process"
@@ -87,9 +88,9 @@ func (t *target) maps(o *opened) bool {
 
 // findTargets makes sure that each PID is a process that can be profiled.
 func findTargets(spec *session.Spec) ([]*target, error) {
-	if process.InOwnPIDNamespace() {
-		return nil, session.Unsupported("pid_namespace", "this program runs in a PID namespace of its own, so the kernel knows processes under other PIDs than it does",
-			"run it on the host, or in a container with the host's PID namespace (docker run --pid=host)", nil)
+	if !process.Mounted() {
+		return nil, session.Unsupported("no_proc", "/proc is not mounted, so nothing is known of processes",
+			"mount it (mount -t proc proc /proc)", nil)
 	}
 	pids := slices.Clone(spec.PIDs)
 	if spec.Children {
@@ -121,7 +122,7 @@ func findTargets(spec *session.Spec) ([]*target, error) {
 
 func newTarget(pid int) (*target, error) {
 	stat, err := process.ReadStat(pid)
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
 		return nil, noSuchProcess(pid)
 	}
 	if err != nil {
@@ -151,9 +152,26 @@ func newTarget(pid int) (*target, error) {
 	return t, nil
 }
 
+// noSuchProcess says why /proc does not show a process.
 func noSuchProcess(pid int) error {
-	return &session.Error{Code: "no_such_process", Kind: fs.ErrNotExist,
+	e := &session.Error{Code: "no_such_process", Kind: fs.ErrNotExist,
 		Problem: fmt.Sprintf("there is no process %d", pid), Remedy: "it may have exited; ps -e lists the running ones"}
+	if process.Hidden(pid) {
+		return session.NotPermitted("process_hidden", fmt.Sprintf("/proc hides process %d (it is mounted with hidepid)", pid),
+			"run as root, or grant CAP_SYS_PTRACE", nil)
+	}
+	if outside := process.Outside(pid); len(outside) > 0 {
+		e.Remedy = fmt.Sprintf("in a container process %d has this PID; name it by the one that it has here", outside[0])
+		if len(outside) > 1 {
+			e.Remedy = fmt.Sprintf("in containers processes %s have this PID; name one by the PID that it has here",
+				strings.Trim(strings.Join(strings.Fields(fmt.Sprint(outside)), ", "), "[]"))
+		}
+		return e
+	}
+	if !process.ShowsKernelPIDs() {
+		e.Remedy = "this program runs in a PID namespace of its own and sees no others; run it on the host, or in a container with the host's PID namespace (docker run --pid=host)"
+	}
+	return e
 }
 
 // currentMaps reads the mappings. The error is fs.ErrNotExist when the process
