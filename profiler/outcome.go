@@ -102,6 +102,9 @@ func (c *collector) metadata(totals sampler.Totals) profile.Metadata {
 	for end, n := range c.ends {
 		m.Ends[end.String()] = n
 	}
+	if totals.Throttled > 0 {
+		m.Warn(fmt.Sprintf("the kernel held back the CPU clock %d times because samples took it too long, so there are fewer than the CPU time used says; lower --frequency", totals.Throttled))
+	}
 	if totals.LostParts > 0 {
 		m.Warn(fmt.Sprintf("%d samples have no kernel part: before Linux 5.4 such parts are kept by the kernel, which had no room for them", totals.LostParts))
 	}

@@ -3,7 +3,6 @@
 package profiler
 
 import (
-	"errors"
 	"sync"
 	"time"
 
@@ -50,15 +49,18 @@ func (r *Recorder) KeepSpare() error {
 	return err
 }
 
+// newSpare is nil, without error, where only a sampler can be had that needs no
+// preparation.
 func newSpare() (*sampler.BPF, error) {
-	s, err := sampler.OpenBPF(sampler.Options{Targets: spareTargets})
+	made, err := sampler.Open(sampler.Options{Targets: spareTargets})
 	if err != nil {
 		return nil, err
 	}
-	if err := s.PrepareTables(spareRows, spareCode); err != nil && !errors.Is(err, errors.ErrUnsupported) {
-		s.Close() //nolint:errcheck // of descriptors that are ours
-		return nil, err
+	s, ok := made.(*sampler.BPF)
+	if !ok {
+		return nil, made.Close()
 	}
+	_ = s.PrepareTables(spareRows, spareCode) // a session tries again, and says why it has none
 	return s, nil
 }
 
@@ -94,7 +96,7 @@ func (s *spare) another() {
 		case err != nil:
 		case s.keep:
 			s.ready = made
-		default:
+		case made != nil:
 			made.Close() //nolint:errcheck // of descriptors that are ours
 		}
 	})

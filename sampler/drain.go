@@ -245,6 +245,7 @@ type Totals struct {
 	Lost        uint64        // not kept for lack of room
 	FirstSample time.Duration // after boot (CLOCK_MONOTONIC); zero before the first
 	Searches    uint64        // unwind rules that were not in the cache
+	Throttled   uint64        // times that the kernel held back the clock, where it tells
 	LostParts   uint64        // kernel parts that there was no room for, of samples that were kept
 }
 

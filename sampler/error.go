@@ -21,12 +21,12 @@ func loadError(err, memlock error) error {
 	switch {
 	case errors.Is(err, unix.ENOSYS):
 		return session.Unsupported("no_bpf", "this kernel has no BPF",
-			"it needs Linux 5.3 or newer, built with CONFIG_BPF_SYSCALL and CONFIG_BPF_EVENTS", err)
+			"eBPF needs Linux 4.9 or newer, built with CONFIG_BPF_SYSCALL and CONFIG_BPF_EVENTS", err)
 	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES) && !errors.As(err, &verifier): // the verifier says EACCES too
 		return bpfNotPermitted(err, memlock)
 	case errors.As(err, &verifier), errors.Is(err, ebpf.ErrNotSupported), errors.Is(err, unix.EINVAL):
 		return session.Unsupported("bpf_refused", "this kernel does not accept the sampling program",
-			"it needs Linux 5.3 or newer; srprof doctor shows what is missing", err)
+			"it needs Linux 4.9 or newer; srprof doctor shows what is missing", err)
 	}
 	return fmt.Errorf("load the sampling program: %w", err)
 }
@@ -60,9 +60,9 @@ func eventError(err error) error {
 		return session.NotPermitted("perf_not_permitted", problem, remedy, err)
 	case errors.Is(err, unix.ENOSYS), errors.Is(err, unix.ENOENT), errors.Is(err, unix.EOPNOTSUPP):
 		return session.Unsupported("no_perf_events", "this kernel has no perf events",
-			"it needs a kernel built with CONFIG_PERF_EVENTS", err)
+			"it takes one built with CONFIG_PERF_EVENTS", err)
 	case errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE):
-		return fmt.Errorf("%w; raise the limit on open files (ulimit -n): one is needed for each CPU", err)
+		return fmt.Errorf("%w; raise the limit on open files (ulimit -n): one is needed for each CPU, without eBPF for each thread and CPU", err)
 	}
 	return err
 }

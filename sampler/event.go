@@ -3,6 +3,7 @@
 package sampler
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -30,11 +31,16 @@ func openClock(cpu int, f profile.Frequency) (*event, error) {
 		Sample: uint64(f),
 		Bits:   unix.PerfBitDisabled | unix.PerfBitFreq | unix.PerfBitExcludeIdle,
 	}
-	return openEvent(&attr, cpu)
+	return openEvent(&attr, -1, cpu)
 }
 
-func openEvent(attr *unix.PerfEventAttr, cpu int) (*event, error) {
-	fd, err := unix.PerfEventOpen(attr, -1, cpu, -1, unix.PERF_FLAG_FD_CLOEXEC)
+// openEvent opens an event of a thread on a CPU; -1 is all of them, 0 our own
+// thread.
+func openEvent(attr *unix.PerfEventAttr, tid, cpu int) (*event, error) {
+	fd, err := unix.PerfEventOpen(attr, tid, cpu, -1, unix.PERF_FLAG_FD_CLOEXEC)
+	if err != nil && tid > 0 {
+		return nil, fmt.Errorf("open perf event of thread %d on CPU %d: %w", tid, cpu, err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("open perf event on CPU %d: %w", cpu, err)
 	}
@@ -52,6 +58,16 @@ func (e *event) attach(program int) error {
 
 func (e *event) enable() error  { return unix.IoctlSetInt(e.fd, unix.PERF_EVENT_IOC_ENABLE, 0) }
 func (e *event) disable() error { return unix.IoctlSetInt(e.fd, unix.PERF_EVENT_IOC_DISABLE, 0) }
+
+// lost is how many of its records found no room, if it was opened with
+// PERF_FORMAT_LOST; zero else.
+func (e *event) lost() uint64 {
+	var values [16]byte // the event's count, then the losses
+	if n, err := unix.Read(e.fd, values[:]); err != nil || n < len(values) {
+		return 0
+	}
+	return binary.NativeEndian.Uint64(values[8:])
+}
 
 // Close ends the event.
 func (e *event) Close() { unix.Close(e.fd) }

@@ -26,8 +26,8 @@ type Feature struct {
 // Features finds out what this machine can do, by trying: it loads the program
 // and runs the clock for a moment, as a recording would.
 func Features() []Feature {
-	fs := []Feature{kernelRelease(), pidNamespace(), canSample(), canListen(), canInspect()}
-	return append(fs, kernelNames(), deletedFiles(), paranoid(), sampleRate(), memlockLimit(), lockdown(), jit())
+	fs := append([]Feature{kernelRelease(), pidNamespace()}, samplers()...)
+	return append(fs, canInspect(), kernelNames(), deletedFiles(), paranoid(), sampleRate(), memlockLimit(), lockdown(), jit())
 }
 
 func kernelRelease() Feature {
@@ -39,18 +39,36 @@ func kernelRelease() Feature {
 }
 
 func pidNamespace() Feature {
-	f := Feature{Name: "PID namespace", Required: true, OK: true, Found: "the host's"}
-	if process.InOwnPIDNamespace() {
-		f.OK, f.Found = false, "its own: processes have other PIDs here than in the kernel"
+	f := Feature{Name: "PID namespace", OK: true, Found: "/proc shows the host's processes"}
+	if !process.ShowsKernelPIDs() {
+		f.OK, f.Found = false, "its own: what runs outside of it cannot be profiled"
 		f.Remedy = "run on the host, or in a container with its PID namespace (docker run --pid=host)"
 	}
 	return f
 }
 
-// canSample tries the whole way: maps, program, perf event, attachment.
-func canSample() Feature {
-	f := Feature{Name: "sampling with eBPF", Required: true}
-	s, err := OpenBPF(Options{})
+// samplers are about what would sample, and why.
+func samplers() []Feature {
+	used := Feature{Name: "sampler", Required: true}
+	withBPF, withPerf := canUseBPF(), canUsePerf()
+	s, err := Open(Options{})
+	if err != nil {
+		used.fail(err)
+		return []Feature{used, withBPF, withPerf}
+	}
+	defer s.Close()
+	used.OK, used.Found = true, "eBPF"
+	if p, ok := s.(*Perf); ok {
+		used.OK, used.Required = false, false
+		used.Found, used.Remedy = "perf events, because eBPF cannot be had: "+p.lost(), withBPF.Remedy
+	}
+	return []Feature{used, withBPF, withPerf}
+}
+
+// canUseBPF tries the whole way: maps, program, perf event, attachment.
+func canUseBPF() Feature {
+	f := Feature{Name: "sampling with eBPF"}
+	s, err := openBPF(Options{})
 	if err != nil {
 		f.fail(err)
 		return f
@@ -68,15 +86,25 @@ func canSample() Feature {
 	return f
 }
 
-func canListen() Feature {
-	f := Feature{Name: "notices of forks and mappings", Required: true}
-	n, err := OpenNotices()
+// canUsePerf is about what stands in for eBPF.
+func canUsePerf() Feature {
+	f := Feature{Name: "sampling with perf events"}
+	s, err := OpenPerf(nil)
 	if err != nil {
 		f.fail(err)
 		return f
 	}
-	n.Close()
-	f.OK, f.Found = true, "perf rings open"
+	s.Close() //nolint:errcheck // of descriptors that are ours
+	f.OK, f.Found = s.reach == reachCPUs, "of whole CPUs, kernel code included"
+	switch s.reach {
+	case reachKernel:
+		f.Found = "of threads of processes that may be inspected, kernel code included"
+	case reachUser:
+		f.Found = "of threads of processes that may be inspected, without what runs in the kernel"
+	}
+	if !f.OK {
+		f.Remedy = "run as root, or grant CAP_PERFMON (CAP_SYS_ADMIN before Linux 5.8)"
+	}
 	return f
 }
 

@@ -45,11 +45,12 @@ type Notice struct {
 // layout"). They are part of the perf ABI, so unlike tracepoints they have one
 // form on all kernels.
 type Notices struct {
-	rings []*ring
-	queue []Notice // read, not passed on yet
-	poll  int
-	wake  int // eventfd that ends Wait
-	done  atomic.Bool
+	rings  []*ring
+	events []*event // that write into the rings besides
+	queue  []Notice // read, not passed on yet
+	poll   int
+	wake   int // eventfd that ends Wait
+	done   atomic.Bool
 }
 
 // ringPages is the size of a ring; a page holds about 40 mappings. A power of
@@ -62,7 +63,45 @@ func OpenNotices() (*Notices, error) {
 	if err != nil {
 		return nil, err
 	}
+	n, err := newNotices()
+	if err != nil {
+		return nil, err
+	}
+	for _, cpu := range cpus {
+		attr := noticeAttr()
+		e, err := openEvent(&attr, -1, cpu)
+		if isOffline(err) {
+			continue
+		}
+		if err == nil {
+			err = n.add(e, cpu)
+		}
+		if err != nil {
+			n.Close()
+			return nil, eventError(err)
+		}
+	}
+	return n, nil
+}
+
+// noticeAttr is the event that writes them.
+func noticeAttr() unix.PerfEventAttr {
+	return unix.PerfEventAttr{
+		Type:        unix.PERF_TYPE_SOFTWARE,
+		Config:      unix.PERF_COUNT_SW_DUMMY,
+		Size:        uint32(unsafe.Sizeof(unix.PerfEventAttr{})),
+		Sample_type: unix.PERF_SAMPLE_TIME, // with SampleIDAll: each record ends with its time
+		Bits: unix.PerfBitMmap | unix.PerfBitMmap2 | unix.PerfBitComm | unix.PerfBitCommExec |
+			unix.PerfBitTask | unix.PerfBitSampleIDAll | unix.PerfBitWatermark | unix.PerfBitUseClockID,
+		Clockid: unix.CLOCK_MONOTONIC,
+		Wakeup:  1, // byte: wake at once, so that a child is sampled from its birth
+	}
+}
+
+// newNotices has no rings yet.
+func newNotices() (*Notices, error) {
 	n := &Notices{poll: -1, wake: -1}
+	var err error
 	if n.poll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
 		return nil, fmt.Errorf("listen to processes: %w", err)
 	}
@@ -74,21 +113,18 @@ func OpenNotices() (*Notices, error) {
 		n.Close()
 		return nil, err
 	}
-	for _, cpu := range cpus {
-		r, err := openRing(cpu)
-		if isOffline(err) {
-			continue
-		}
-		if err == nil {
-			n.rings = append(n.rings, r)
-			err = n.watch(r.event.fd)
-		}
-		if err != nil {
-			n.Close()
-			return nil, eventError(err)
-		}
-	}
 	return n, nil
+}
+
+// add listens to the ring of an event too, which is closed with the others.
+func (n *Notices) add(e *event, cpu int) error {
+	r, err := openRing(e, cpu, ringPages)
+	if err != nil {
+		e.Close()
+		return err
+	}
+	n.rings = append(n.rings, r)
+	return n.watch(e.fd)
 }
 
 func (n *Notices) watch(fd int) error {
@@ -137,7 +173,7 @@ func (n *Notices) Read(each func(Notice)) {
 	for range maxPasses {
 		before := len(n.queue)
 		for _, r := range n.rings {
-			n.queue = r.read(n.queue)
+			n.hear(r)
 		}
 		if len(n.queue) == before {
 			break
@@ -151,12 +187,26 @@ func (n *Notices) Read(each func(Notice)) {
 	}
 }
 
+// hear takes in what is in a ring.
+func (n *Notices) hear(r *ring) {
+	r.load()
+	for record := r.peek(); record != nil; record = r.peek() {
+		if notice, ok := parseRecord(record); ok {
+			n.queue = append(n.queue, notice)
+		}
+		r.drop(record)
+	}
+}
+
 // Close gives the rings back. Wait must have returned.
 func (n *Notices) Close() {
 	for _, r := range n.rings {
 		r.Close()
 	}
-	n.rings = nil
+	for _, e := range n.events {
+		e.Close()
+	}
+	n.rings, n.events = nil, nil
 	for _, fd := range []*int{&n.poll, &n.wake} {
 		if *fd >= 0 {
 			unix.Close(*fd)
@@ -164,80 +214,6 @@ func (n *Notices) Close() {
 		}
 	}
 }
-
-// ring is the ring of one CPU.
-type ring struct {
-	event *event
-	mem   []byte // a page of control, then the data
-	data  []byte
-	buf   []byte // one record, put together where it wraps around
-}
-
-func openRing(cpu int) (*ring, error) {
-	attr := unix.PerfEventAttr{
-		Type:        unix.PERF_TYPE_SOFTWARE,
-		Config:      unix.PERF_COUNT_SW_DUMMY,
-		Size:        uint32(unsafe.Sizeof(unix.PerfEventAttr{})),
-		Sample_type: unix.PERF_SAMPLE_TIME, // with SampleIDAll: each record ends with its time
-		Bits: unix.PerfBitMmap | unix.PerfBitMmap2 | unix.PerfBitComm | unix.PerfBitCommExec |
-			unix.PerfBitTask | unix.PerfBitSampleIDAll | unix.PerfBitWatermark | unix.PerfBitUseClockID,
-		Clockid: unix.CLOCK_MONOTONIC,
-		Wakeup:  1, // byte: wake at once, so that a child is sampled from its birth
-	}
-	e, err := openEvent(&attr, cpu)
-	if err != nil {
-		return nil, err
-	}
-	page := unix.Getpagesize()
-	mem, err := unix.Mmap(e.fd, 0, (1+ringPages)*page, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
-	if err != nil {
-		e.Close()
-		return nil, fmt.Errorf("map ring of CPU %d: %w", cpu, err)
-	}
-	return &ring{event: e, mem: mem, data: mem[page:]}, nil
-}
-
-func (r *ring) Close() {
-	unix.Munmap(r.mem) //nolint:errcheck // cannot fail on our own mapping
-	r.event.Close()
-}
-
-// read appends the notices of all complete records.
-func (r *ring) read(to []Notice) []Notice {
-	control := (*unix.PerfEventMmapPage)(unsafe.Pointer(&r.mem[0]))
-	head := atomic.LoadUint64(&control.Data_head)
-	tail := control.Data_tail // ours alone
-	for head-tail >= recordHeader {
-		size := uint64(binary.NativeEndian.Uint16(r.bytes(tail, recordHeader)[6:]))
-		if size < recordHeader || size > head-tail {
-			// Cannot happen; if it does, nothing up to head can be read.
-			to = append(to, Notice{Kind: NoticeMissed})
-			tail = head
-			break
-		}
-		if notice, ok := parseRecord(r.bytes(tail, size)); ok {
-			to = append(to, notice)
-		}
-		tail += size
-	}
-	atomic.StoreUint64(&control.Data_tail, tail)
-	return to
-}
-
-// bytes copies n bytes at ring position at.
-func (r *ring) bytes(at, n uint64) []byte {
-	size := uint64(len(r.data))
-	r.buf = r.buf[:0]
-	from := at % size
-	if rest := size - from; rest < n {
-		r.buf = append(r.buf, r.data[from:]...)
-		r.buf = append(r.buf, r.data[:n-rest]...)
-		return r.buf
-	}
-	return append(r.buf, r.data[from:from+n]...)
-}
-
-const recordHeader = 8 // u32 type, u16 misc, u16 size
 
 const miscCommExec = 1 << 13 // PERF_RECORD_MISC_COMM_EXEC
 

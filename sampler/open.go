@@ -3,9 +3,15 @@
 package sampler
 
 import (
+	"cmp"
+	"errors"
 	"time"
 
+	"golang.org/x/sys/unix"
+
+	"github.com/carverauto/serviceradar-profiler/process"
 	"github.com/carverauto/serviceradar-profiler/profile"
+	"github.com/carverauto/serviceradar-profiler/session"
 	"github.com/carverauto/serviceradar-profiler/unwind"
 )
 
@@ -59,10 +65,62 @@ type Tables interface {
 	SetMappings(pid int, ms []Mapping) error
 }
 
-var _ interface {
-	Sampler
-	Tables
-} = (*BPF)(nil)
+var (
+	_ Sampler = (*Perf)(nil)
+	_ Sampler = (*BPF)(nil)
+	_ Tables  = (*BPF)(nil)
+)
 
-// Open opens the best sampler that can be had here.
-func Open(o Options) (Sampler, error) { return OpenBPF(o) }
+// Open opens the best sampler that can be had: a BPF, else a Perf. Nothing is
+// kept of what was missing, so the next call finds what was granted meanwhile.
+func Open(o Options) (Sampler, error) {
+	if _, err := allowedBuilds(); err != nil {
+		return nil, err // a mistake, nothing that the machine lacks
+	}
+	b, err := openBPF(o)
+	if err == nil {
+		return b, nil
+	}
+	p, perfErr := OpenPerf(err)
+	if perfErr != nil {
+		return nil, neither(err, perfErr)
+	}
+	return p, nil
+}
+
+// openBPF is OpenBPF where its samples would be right.
+func openBPF(o Options) (*BPF, error) {
+	if !process.ShowsKernelPIDs() {
+		return nil, session.Unsupported("pid_namespace", "in a PID namespace of its own a BPF program knows processes under other PIDs than this one",
+			"run it on the host, or in a container with the host's PID namespace (docker run --pid=host)", nil)
+	}
+	b, err := OpenBPF(o)
+	if err != nil {
+		return nil, err
+	}
+	// Where its clock is not permitted, better to know it now.
+	if r, err := findReach(); err != nil || r != reachCPUs {
+		b.Close() //nolint:errcheck // of descriptors that are ours
+		return nil, eventError(cmp.Or(err, error(unix.EACCES)))
+	}
+	return b, nil
+}
+
+// neither is the error where not even perf events can be had: the way out is to
+// get eBPF.
+func neither(err, perfErr error) error {
+	var e, p *session.Error
+	switch {
+	case !errors.As(err, &e) || !errors.As(perfErr, &p):
+		return errors.Join(err, perfErr)
+	case e.Code == p.Code:
+		return e
+	}
+	both := *e
+	both.Problem += "; nor can perf events stand in: " + p.Problem
+	both.Cause = nil
+	if p.Remedy != e.Remedy {
+		both.Remedy += "; for perf events alone " + p.Remedy
+	}
+	return &both
+}

@@ -119,8 +119,10 @@ const (
 
 // LookInterval is how often to ask whether a Drain is due, after Start: often
 // enough that the maps cannot run full.
-func (s *BPF) LookInterval() time.Duration {
-	return min(250*time.Millisecond, max(5*time.Millisecond, s.frequency.Period()*samplesPerLook))
+func (s *BPF) LookInterval() time.Duration { return lookInterval(s.frequency) }
+
+func lookInterval(f profile.Frequency) time.Duration {
+	return min(250*time.Millisecond, max(5*time.Millisecond, f.Period()*samplesPerLook))
 }
 
 // AddTarget makes the kernel sample all threads of a process, those born later

@@ -32,6 +32,10 @@ func TestMain(m *testing.M) {
 	case forking:
 		os.Stdin.Read(make([]byte, 1))
 		child(busy).Run()
+	default:
+		if run := perfChildren[os.Getenv(childEnv)]; run != nil {
+			run()
+		}
 	}
 	os.Exit(m.Run())
 }
@@ -80,7 +84,7 @@ func open(t *testing.T) *sampler.BPF {
 
 // run samples for a while and checks that nothing got out of the books: each
 // sample that the kernel side took was handed over or counted as lost.
-func run(t *testing.T, s *sampler.BPF, f profile.Frequency, d time.Duration, each func(sampler.Count)) sampler.Totals {
+func run(t *testing.T, s sampler.Sampler, f profile.Frequency, d time.Duration, each func(sampler.Count)) sampler.Totals {
 	t.Helper()
 	var handed uint64
 	counted := func(c sampler.Count) {

@@ -21,7 +21,8 @@ func doctorCommand(s streams) *cobra.Command {
 		Use:   "doctor",
 		Short: "Say what this machine can do, and how to get what is missing",
 		Long: `Tries everything that a recording needs and says what is missing and how to get
-it. Exit code 0 means that srprof record would work; what is marked "limited"
+it, and which sampler would be used: eBPF, or perf events where that cannot be
+had. Exit code 0 means that srprof record would work; what is marked "limited"
 makes its results poorer, not impossible.`,
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {

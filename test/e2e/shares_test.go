@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -148,17 +147,6 @@ func onlyChild(t *testing.T, pid int) int {
 		t.Fatalf("children of %d: %q", pid, b)
 	}
 	return child
-}
-
-// In a PID namespace of its own srprof does not know the PIDs that the kernel
-// reports; it says so rather than find nothing.
-func TestOwnPIDNamespace(t *testing.T) {
-	need(t, "unshare", "util-linux")
-	c := exec.Command("unshare", "--mount-proc", "--pid", "--fork", srprof, "record", "--pid", "1", "--duration", "100ms")
-	out, err := c.CombinedOutput()
-	if exitCode(t, err) != 1 || !containsAll(string(out), "PID namespace", "--pid=host", "[pid_namespace]") {
-		t.Errorf("srprof in a PID namespace exits with %d: %s", exitCode(t, err), out)
-	}
 }
 
 // Every thread is sampled, those born while sampling goes on included, and
