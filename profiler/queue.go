@@ -38,7 +38,7 @@ func (s *Sessions) bound(r *run) {
 	}
 	r.waiting = after(time.Until(r.now.Created.Add(most)), func() {
 		s.mu.Lock()
-		defer s.mu.Unlock()
+		defer s.unlock()
 		if r.now.Position == 0 || r.now.Spec.MaxWait != most {
 			return // it had its turn, or may wait for longer since
 		}

@@ -37,6 +37,7 @@ type Sessions struct {
 	spool    spool
 
 	mu        sync.Mutex
+	notes     []func() // what unlock does when the lock is free: write to the log, which may be slow
 	runs      map[session.ID]*run
 	requests  map[string]*run // by RequestID
 	created   uint64          // sessions so far
@@ -50,7 +51,6 @@ type Sessions struct {
 	troubled  error           // why this host cannot run sessions, as far as is known
 	looked    time.Time       // when that was found out
 	stopping  bool
-	quiet     chan struct{} // closed when it stops and no place is taken
 	handedOut chan struct{} // has room for one: a profile was fetched whole
 
 	decoding chan struct{}  // holds a value while a profile is read again
@@ -65,9 +65,19 @@ func NewSessions(r *Recorder, limits Limits) (*Sessions, error) {
 		return nil, err
 	}
 	s := &Sessions{recorder: r, limits: limits, spool: spool{dir: limits.SpoolDir},
-		runs: map[session.ID]*run{}, requests: map[string]*run{}, quiet: make(chan struct{}), handedOut: make(chan struct{}, 1), decoding: make(chan struct{}, 1)}
+		runs: map[session.ID]*run{}, requests: map[string]*run{}, handedOut: make(chan struct{}, 1), decoding: make(chan struct{}, 1)}
 	s.host, _ = os.Hostname() // no name is no reason to fail
 	return s, nil
+}
+
+// unlock ends what began with s.mu.Lock, where a session may have changed.
+func (s *Sessions) unlock() {
+	notes := s.notes
+	s.notes = nil
+	s.mu.Unlock()
+	for _, note := range notes {
+		note()
+	}
 }
 
 // run is one session with all that belongs to it. Sessions.mu guards it.

@@ -241,6 +241,9 @@ func TestSpool(t *testing.T) {
 		for range 2 {
 			drained(t, open(t, s, recorded(t, s, start).ID, ""), 0)
 		}
+		if err := s.Close(t.Context()); err != nil { // the log is written by now
+			t.Error(err)
+		}
 		names, err := os.ReadDir(dir)
 		if len(names) > 0 {
 			t.Errorf("there are files: %v", names)
@@ -256,6 +259,32 @@ func TestSpool(t *testing.T) {
 			t.Errorf("the log says\n%s", log.text.String())
 		}
 	}
+}
+
+// stuck is a log whose reader sleeps until it is closed.
+type stuck chan struct{}
+
+func (s stuck) Write(b []byte) (int, error) {
+	<-s
+	return len(b), nil
+}
+
+// Who reads the log, and how fast, is no matter of those who ask.
+func TestStuckLog(t *testing.T) {
+	s, start := kept(t, func(*Limits) {})
+	log := make(stuck)
+	s.Log = slog.New(slog.NewTextHandler(log, nil))
+	now := start(time.Hour)
+	if got, err := s.Get(t.Context(), now.ID); err != nil || got.State != session.StateRunning {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if all, err := s.List(t.Context(), session.Filter{}); err != nil || len(all) != 1 {
+		t.Errorf("%+v, %v", all, err)
+	}
+	if other := start(time.Hour); other.State != session.StateRunning {
+		t.Errorf("another session: %+v", other)
+	}
+	close(log)
 }
 
 // A graceful stop: whoever waits or runs is canceled, with the profile up to

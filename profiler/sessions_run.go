@@ -112,7 +112,7 @@ func (s *Sessions) open(r *run) (*Recording, error) {
 // told so, and then there was no session; else it waited for its turn and failed.
 func (s *Sessions) notBegun(r *run, err error) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	defer s.unlock()
 	if errors.Is(err, errors.ErrUnsupported) || errors.Is(err, fs.ErrPermission) {
 		s.trouble(err)
 	}
@@ -132,7 +132,7 @@ func (s *Sessions) notBegun(r *run, err error) {
 // begun reports whether the session goes on.
 func (s *Sessions) begun(r *run, rec *Recording) bool {
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	defer s.unlock()
 	s.trouble(nil)
 	r.recording = rec
 	ok := s.move(r, session.StateRunning, nil)
@@ -161,7 +161,7 @@ func (s *Sessions) end(r *run, p *profile.Profile, err error) {
 		describeBy(&last, p)
 	}
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	defer s.unlock()
 	if p != nil {
 		r.now.Progress, r.now.Targets, r.now.EndedBy = last.Progress, last.Targets, p.Meta.Ended
 	}
@@ -225,8 +225,13 @@ func (s *Sessions) log() *slog.Logger {
 	return s.Log
 }
 
+// note has a line written to the log once the lock is free.
+func (s *Sessions) note(level slog.Level, what string, about ...any) {
+	s.notes = append(s.notes, func() { s.log().Log(context.Background(), level, what, about...) })
+}
+
 func (s *Sessions) logStarted(r *run) {
-	s.log().Info("session started", "session", r.now.ID, "pids", r.now.Spec.PIDs, "children", r.now.Spec.Children, "frequency_hz", r.now.Spec.Frequency,
+	s.note(slog.LevelInfo, "session started", "session", r.now.ID, "pids", r.now.Spec.PIDs, "children", r.now.Spec.Children, "frequency_hz", r.now.Spec.Frequency,
 		"duration_seconds", r.now.Spec.Duration.Seconds(), "requester", r.now.Spec.Requester)
 }
 
@@ -238,6 +243,6 @@ func (s *Sessions) logEnded(r *run) {
 	if r.now.State == session.StateFailed {
 		level = slog.LevelWarn
 	}
-	s.log().Log(context.Background(), level, "session ended", "session", r.now.ID, "pids", r.now.Spec.PIDs, "state", r.now.State, "ended_by", r.now.EndedBy,
+	s.note(level, "session ended", "session", r.now.ID, "pids", r.now.Spec.PIDs, "state", r.now.State, "ended_by", r.now.EndedBy,
 		"duration_seconds", r.now.Progress.Elapsed.Seconds(), "samples", r.now.Progress.Samples, "lost", r.now.Progress.Lost, "truncated", r.now.Progress.Truncated, "error", why)
 }

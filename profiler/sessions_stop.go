@@ -22,7 +22,7 @@ func (s *Sessions) Cancel(ctx context.Context, id session.ID) (session.Session, 
 	if err == nil {
 		s.stop(r, &session.Error{Code: "canceled", Kind: session.ErrCanceled, Problem: "the session was canceled on request", Remedy: "start another one"})
 	}
-	s.mu.Unlock()
+	s.unlock()
 	if err != nil {
 		return session.Session{}, err
 	}
@@ -115,15 +115,18 @@ func (s *Sessions) Close(ctx context.Context) error {
 	for _, r := range s.runs {
 		s.stop(r, serviceStopping())
 	}
-	s.checkQuiet()
-	s.mu.Unlock()
+	s.unlock()
+	ended := make(chan struct{})
+	go func() {
+		s.all.Wait()
+		close(ended)
+	}()
 	select {
-	case <-s.quiet:
-		s.all.Wait() // for their last steps
-		s.grace(ctx)
+	case <-ended:
 	case <-ctx.Done():
 		return fmt.Errorf("stop sessions: %w", ctx.Err())
 	}
+	s.grace(ctx)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for len(s.ended) > 0 {
@@ -131,18 +134,6 @@ func (s *Sessions) Close(ctx context.Context) error {
 	}
 	s.awaitExpiry()
 	return nil
-}
-
-// checkQuiet tells Close when the last session has ended.
-func (s *Sessions) checkQuiet() {
-	if !s.stopping || s.busy > 0 {
-		return
-	}
-	select {
-	case <-s.quiet:
-	default:
-		close(s.quiet)
-	}
 }
 
 // grace waits until all profiles were fetched, for so long as it may.

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"log/slog"
 	"os"
 	"slices"
 	"sync/atomic"
@@ -163,13 +164,13 @@ func notKept(err error) error {
 // room until it was read: a slow reader does not keep others from theirs.
 func (s *Sessions) reserve(n int64, priority priority) error {
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	defer s.unlock()
 	for s.bytes+n > s.limits.MaxResultBytes {
 		switch {
 		case len(s.extra) > 0:
 			s.discardExtra(s.extra[0])
 		case priority == mustKeep && len(s.ended) > 0:
-			s.log().Info("session forgotten for lack of room", "session", s.ended[0].now.ID, "max_result_bytes", s.limits.MaxResultBytes)
+			s.note(slog.LevelInfo, "session forgotten for lack of room", "session", s.ended[0].now.ID, "max_result_bytes", s.limits.MaxResultBytes)
 			s.forget(s.ended[0])
 		default:
 			return &session.Error{Code: "result_limit", Kind: session.ErrTooLarge,

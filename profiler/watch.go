@@ -107,7 +107,7 @@ func (s *Sessions) attend(r *run, within time.Duration) {
 	r.unattended.stop()
 	r.unattended = after(within, func() {
 		s.mu.Lock()
-		defer s.mu.Unlock()
+		defer s.unlock()
 		// Somebody may have come, or come and gone, while this waited for the lock.
 		if len(r.watchers) == 0 && r.now.Spec.Attended && !time.Now().Before(until) {
 			s.stop(r, &session.Error{Code: "unattended", Kind: session.ErrCanceled,
