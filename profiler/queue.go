@@ -70,7 +70,6 @@ func (s *Sessions) vacate(r *run) {
 	r.placed = false
 	s.busy--
 	s.fill()
-	s.checkQuiet()
 }
 
 // fill gives free places to those who wait.

@@ -65,19 +65,23 @@ func (s *Sessions) keepEnded(r *run) {
 }
 
 // awaitExpiry sets the timer for the first session that is to be forgotten.
+// That is not the first that ended, where the limits have changed since.
 func (s *Sessions) awaitExpiry() {
 	s.expiry.stop()
 	s.expiry = timer{}
 	if len(s.ended) > 0 {
-		s.expiry = after(time.Until(s.ended[0].now.Expires), s.expire)
+		first := slices.MinFunc(s.ended, func(a, b *run) int { return a.now.Expires.Compare(b.now.Expires) })
+		s.expiry = after(time.Until(first.now.Expires), s.expire)
 	}
 }
 
 func (s *Sessions) expire() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for len(s.ended) > 0 && !time.Now().Before(s.ended[0].now.Expires) {
-		s.forget(s.ended[0])
+	for _, r := range slices.Clone(s.ended) {
+		if !time.Now().Before(r.now.Expires) {
+			s.forget(r)
+		}
 	}
 	s.awaitExpiry()
 }
