@@ -84,9 +84,8 @@ func TestStopInASession(t *testing.T) {
 	if other := c.begin(t, os.Getpid(), 1); other.GetSuccess() {
 		t.Error("a session begins")
 	}
-	text, err := c.results(t, session.GetSessionId())
-	if err != nil || !strings.Contains(text, "main;") {
-		t.Errorf("%q, %v", text, err)
+	if text := c.whole(t, session.GetSessionId()); !strings.Contains(text, "main;") {
+		t.Errorf("%q", text)
 	}
 	if state := s.ended(t); state.ExitCode() != 0 {
 		t.Errorf("it ends with %v", state)
