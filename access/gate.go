@@ -134,5 +134,5 @@ func (g *Gate) Cancel(ctx context.Context, id session.ID) (session.Session, erro
 }
 
 func notPermitted(code, problem, remedy string) *session.Error {
-	return session.NotPermitted(code, problem, remedy, nil)
+	return &session.Error{Code: code, Kind: session.ErrForbidden, Problem: problem, Remedy: remedy}
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc"
@@ -27,8 +28,9 @@ type legacyServer struct {
 	about  About
 }
 
-// StartProfiling answers what cannot be done with success=false, never with a
-// gRPC error: so its clients expect it.
+// StartProfiling answers what cannot be done with success=false, not with a
+// gRPC error: so its clients expect it. What a client may not do is another
+// matter.
 func (l *legacyServer) StartProfiling(ctx context.Context, in *legacy.StartProfilingRequest) (*legacy.StartProfilingResponse, error) {
 	if refusal := l.refusal(in); refusal != "" {
 		return &legacy.StartProfilingResponse{Message: refusal}, nil
@@ -48,6 +50,8 @@ func (l *legacyServer) StartProfiling(ctx context.Context, in *legacy.StartProfi
 		}, nil
 	case ctx.Err() != nil:
 		return nil, status.FromContextError(ctx.Err()).Err()
+	case notAllowed(err) != nil:
+		return nil, notAllowed(err)
 	case errors.As(err, &e) && errors.Is(e.Kind, fs.ErrNotExist): // not some file that is missing
 		return &legacy.StartProfilingResponse{Message: fmt.Sprintf("Process %d not found", in.GetProcessId())}, nil
 	}
@@ -135,8 +139,28 @@ func profilingFailed(ctx context.Context, id session.ID, err error) error {
 		return status.Errorf(codes.NotFound, "Session %.64s not found", id) // it may be any text, of any length
 	case ctx.Err() != nil: // not err, which may tell that a session was canceled
 		return status.FromContextError(ctx.Err()).Err()
+	case notAllowed(err) != nil:
+		return notAllowed(err)
 	}
 	return status.Errorf(codes.Internal, "Profiling failed: %s", short(err.Error()))
+}
+
+// notAllowed is the gRPC error for who may not do what he asks for, or asks for
+// it too often; nil if it is something else that went wrong. ServiceRadar's
+// agents put the text into JSON as it is, so it has no quotes.
+func notAllowed(err error) error {
+	var e *session.Error
+	if !errors.As(err, &e) {
+		return nil
+	}
+	text := strings.ReplaceAll(short(e.Error()), `"`, "'")
+	switch {
+	case errors.Is(e, session.ErrForbidden):
+		return status.Error(codes.PermissionDenied, text)
+	case e.Code == "rate_limited":
+		return status.Error(codes.ResourceExhausted, text)
+	}
+	return nil
 }
 
 // GetStatus tells what it always told, unless the service cannot take sessions.

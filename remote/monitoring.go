@@ -96,6 +96,9 @@ func (m *monitoringServer) GetResults(ctx context.Context, in *monitoring.Result
 	if ctx.Err() != nil {
 		return nil, status.FromContextError(ctx.Err()).Err()
 	}
+	if refused := notAllowed(err); refused != nil {
+		return nil, refused
+	}
 	if err != nil { // without a sequence, so that it is asked for again
 		a, r = asked{}, m.failed(err)
 	}

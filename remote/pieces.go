@@ -39,6 +39,8 @@ func (m *monitoringServer) StreamResults(in *monitoring.ResultsRequest, out grpc
 		return nil
 	case ctx.Err() != nil:
 		return status.FromContextError(ctx.Err()).Err()
+	case notAllowed(err) != nil:
+		return notAllowed(err)
 	case p.sent > 0: // what has been sent cannot be taken back
 		return status.Error(codes.Internal, err.Error())
 	}

@@ -21,6 +21,10 @@ var (
 	ErrUnavailable = errors.New("unavailable") // who should answer cannot be reached, or is about to stop
 	ErrTooLarge    = errors.New("too large")   // for what is left of a limit
 	ErrCanceled    = errors.New("canceled")    // the session, not the call that asks: that is context.Canceled
+
+	// ErrForbidden is an fs.ErrPermission: not this program lacks a right, but
+	// whoever asks it.
+	ErrForbidden = fmt.Errorf("forbidden: %w", fs.ErrPermission)
 )
 
 // Error is a failure that a user meets: what is wrong, and what to do. Its

@@ -22,6 +22,7 @@ var kinds = []struct {
 	{"too_large", ErrTooLarge},
 	{"canceled", ErrCanceled},
 	{"no_process", fs.ErrNotExist},
+	{"forbidden", ErrForbidden},
 	{"permission", fs.ErrPermission},
 	{"unsupported", errors.ErrUnsupported},
 }
