@@ -97,8 +97,8 @@ func (r *recording) lost(one *session.Session, err error) error {
 	if !errors.Is(err, session.ErrUnavailable) || one.State == session.StateFailed || !errors.As(err, &e) {
 		return err
 	}
-	return &session.Error{Code: "connection_lost", Kind: session.ErrUnavailable, Cause: err,
-		Problem: "the profiler does not answer any more",
-		Remedy: fmt.Sprintf("when it does: srprof fetch %s --server %s gets what session %s sampled until then",
-			short(one.ID, shortID), r.connection.server, one.ID)}
+	return &session.Error{Code: "connection_lost", Kind: session.ErrUnavailable, Cause: e.Cause,
+		Problem: fmt.Sprintf("lost sight of session %s: %s", short(one.ID, shortID), e.Problem),
+		Remedy: fmt.Sprintf("when it answers again, srprof fetch %s --server %s gets what it sampled, unless it was started anew",
+			short(one.ID, shortID), r.connection.server)}
 }

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -64,17 +65,41 @@ func (n *connection) addFlags(c *cobra.Command) {
 	f.BoolVar(&n.insecure, "insecure", false, "speak without TLS, which a profiler on this host allows if its configuration does")
 }
 
+// connectionFlags are the names of these flags.
+var connectionFlags = func() (names []string) {
+	c := &cobra.Command{}
+	new(connection).addFlags(c)
+	c.Flags().VisitAll(func(f *pflag.Flag) { names = append(names, f.Name) })
+	return names
+}()
+
 // given names the first of these flags that the command line has; "" if it has
 // none.
-func (n *connection) given(c *cobra.Command) (name string) {
-	of := &cobra.Command{}
-	new(connection).addFlags(of)
-	of.Flags().VisitAll(func(f *pflag.Flag) {
-		if name == "" && c.Flags().Changed(f.Name) {
-			name = f.Name
+func (n *connection) given(c *cobra.Command) string {
+	for _, name := range connectionFlags {
+		if c.Flags().Changed(name) {
+			return name
+		}
+	}
+	return ""
+}
+
+// flagGroups is the list of a command's flags for its help, with those about
+// the connection by themselves.
+func flagGroups(c *cobra.Command) string {
+	own, connecting := new(pflag.FlagSet), new(pflag.FlagSet)
+	c.LocalFlags().VisitAll(func(f *pflag.Flag) {
+		if slices.Contains(connectionFlags, f.Name) {
+			connecting.AddFlag(f)
+		} else {
+			own.AddFlag(f)
 		}
 	})
-	return name
+	text := "Flags:\n" + own.FlagUsages()
+	if connecting.HasFlags() {
+		text += "\nFlags for the connection:\n" + connecting.FlagUsages()
+	}
+	return strings.TrimRight(text, "\n")
 }
 
 // dial prepares to speak to the profiler. It is reached at the first question.

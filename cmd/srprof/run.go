@@ -77,6 +77,9 @@ serviceradar-profiler serves, on another one.`,
 	}
 	root.SetOut(s.out)
 	root.SetErr(s.err)
+	cobra.AddTemplateFunc("flagGroups", flagGroups)
+	root.SetUsageTemplate(strings.Replace(root.UsageTemplate(),
+		"Flags:\n{{.LocalFlags.FlagUsages | trimTrailingWhitespaces}}", "{{flagGroups .}}", 1))
 	root.SetVersionTemplate("srprof {{.Version}}\n")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
 		return fmt.Errorf("%w: %w", errUsage, err)

@@ -56,6 +56,9 @@ func watch(ctx context.Context, s streams, there session.Runner, id session.ID, 
 		}
 		changed := now.State != last.State
 		last = now
+		if now.State == session.StateFailed && !asJSON {
+			now.Err = nil // it is printed as the error that it is
+		}
 		switch {
 		case asJSON:
 			err = writeJSON(s.out, &now)
