@@ -16,10 +16,14 @@ STATICCHECK = $(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # Tests that lack a program fail instead of skipping: deps has installed it.
 export SRPROF_REQUIRE_ALL ?= 1
 
+# What the programs say to --version, and packages are ordered by.
+VERSION ?= $(shell bash deploy/version.sh)
+STAMP = -X github.com/carverauto/serviceradar-profiler/profiler.version=$(VERSION)
+
 .PHONY: build test unit vmtest otel deps demo generate generated lint bench clean
 
 build:
-	CGO_ENABLED=0 $(GO) build -trimpath -o bin/ ./cmd/...
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(STAMP)' -o bin/ ./cmd/...
 
 test: deps build lint generated unit otel
 

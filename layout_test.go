@@ -23,7 +23,7 @@ const module = "github.com/carverauto/serviceradar-profiler/"
 var layers = [][]string{
 	0: {"profile", "bpf", "config", "auth", "proto/*", "proto/*/*"},
 	1: {"session", "process", "object", "encoding/*"},
-	2: {"debugfile", "dwarf", "unwind", "encoding", "remedy"},
+	2: {"debugfile", "dwarf", "unwind", "encoding", "remedy", "privilege"},
 	3: {"symbol", "sampler", "remote", "access", "session/sessiontest"},
 	4: {"profiler", "debugdir"},
 	5: {"cmd/*"},

@@ -14,6 +14,7 @@ type Capability uint
 
 const (
 	CapDACReadSearch     Capability = 2
+	CapSetPCAP           Capability = 8
 	CapSysPtrace         Capability = 19
 	CapSysAdmin          Capability = 21
 	CapSysResource       Capability = 24
@@ -27,6 +28,8 @@ func (c Capability) String() string {
 	switch c {
 	case CapDACReadSearch:
 		return "CAP_DAC_READ_SEARCH"
+	case CapSetPCAP:
+		return "CAP_SETPCAP"
 	case CapSysPtrace:
 		return "CAP_SYS_PTRACE"
 	case CapSysAdmin:

@@ -6,7 +6,6 @@ import (
 	"maps"
 	"os"
 	"runtime"
-	"runtime/debug"
 	"slices"
 	"sync"
 	"time"
@@ -100,15 +99,6 @@ func describe() profile.Metadata {
 		m.Kernel = unix.ByteSliceToString(u.Release[:])
 	}
 	return m
-}
-
-// Version is the module's version as Go recorded it: a tag, or the commit.
-func Version() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok || info.Main.Version == "" {
-		return "(devel)"
-	}
-	return info.Main.Version
 }
 
 // sampleInto tells the sampler whom to sample, and makes sure that these are

@@ -44,6 +44,7 @@ type service struct {
 	gate        *access.Gate // before sessions
 	server      *grpc.Server
 	connections connections
+	manager     *manager
 }
 
 // serve runs the service until ctx is over.
@@ -64,6 +65,10 @@ func serve(ctx context.Context, path string, out streams) error {
 		return cannotListen(settings.ListenAddr, err)
 	}
 	defer s.listener.Close()
+	if s.manager, err = whoStarted(log); err != nil {
+		return err
+	}
+	confine(log)
 	if err := s.prepare(); err != nil {
 		return err
 	}
@@ -75,12 +80,16 @@ func serve(ctx context.Context, path string, out streams) error {
 	failed := make(chan error, 1)
 	go func() { failed <- s.server.Serve(s.listener) }()
 	log.Info("listening", "address", s.listener.Addr().String(), "version", profiler.Version(), "pid", os.Getpid())
+	s.manager.ready(s.listeningAt())
+	go s.manager.watch(ctx, s.answers)
 	for {
 		select {
 		case <-ctx.Done():
 			return s.stop()
 		case <-reload:
+			s.manager.reloading()
 			s.reload()
+			s.manager.ready(s.listeningAt())
 		case err := <-failed:
 			return fmt.Errorf("%w at %s: %w", errCannotServe, s.listener.Addr(), err)
 		}
@@ -141,6 +150,7 @@ const (
 // stop ends gracefully: no new sessions, the running ones end, and their
 // results are handed out for the grace period.
 func (s *service) stop() error {
+	s.manager.stopping()
 	s.log.Info("stopping: sessions end, results can be fetched for the grace period", "grace_period_seconds", s.settings.Profiler.GracePeriodSeconds)
 	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(s.settings.Profiler.GracePeriodSeconds)*time.Second+namesTime)
 	defer cancel()
