@@ -64,6 +64,11 @@ func addJSONFlag(c *cobra.Command, to *bool) {
 
 const jsonFlag = "json"
 
+// exitHelp ends the help of commands that only ask.
+const exitHelp = `
+
+Exit codes: 0 ok, 1 failure, 2 usage, 4 not permitted.`
+
 // completeIDs lets a shell complete the IDs of the profiler's sessions.
 func (n *connection) completeIDs(c *cobra.Command) {
 	c.ValidArgsFunction = func(c *cobra.Command, args []string, start string) ([]string, cobra.ShellCompDirective) {
@@ -98,7 +103,7 @@ func getCommand(s streams) *cobra.Command {
 		Use:   "get ID [flags]",
 		Short: "Show a session: what was asked, how far it is, why it ended",
 		Long: `Shows a session as it is. IDs may be abbreviated.
-` + connectionHelp,
+` + connectionHelp + exitHelp,
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			return n.with(c.Context(), args[0], func(there session.Runner, id session.ID) error {
@@ -127,7 +132,7 @@ func cancelCommand(s streams) *cobra.Command {
 		Short: "End a session; what it sampled up to then can be fetched",
 		Long: `Ends a session, for all whom it serves. What was sampled up to then can be
 fetched. To cancel what has ended already changes nothing.
-` + connectionHelp,
+` + connectionHelp + exitHelp,
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			return n.with(c.Context(), args[0], func(there session.Runner, id session.ID) error {
@@ -160,7 +165,7 @@ func listCommand(s streams) *cobra.Command {
 		Long: `Lists the sessions that a profiler knows, oldest first: those that wait or run,
 and those that ended not long ago. Their IDs are shown as far as it takes to
 tell them apart, and may be abbreviated so anywhere.
-` + connectionHelp,
+` + connectionHelp + exitHelp,
 		Example: `  srprof list --server web-01 --cert-dir certs
   srprof list --state running --json | jq -r .[].id`,
 		Args: cobra.NoArgs,

@@ -351,4 +351,7 @@ func TestServiceRound(t *testing.T) {
 	s.srprof(t, "fetch", id, "--output", filepath.Join(dir, "canceled.folded")).ok(t)
 	s.srprof(t, "fetch", "ffffffff").fails(t, 1, "there is no session ffffffff", "[no_such_session]")
 	s.srprof(t, "get", "ffffffff", "--json").fails(t, 1, `"code":"no_such_session"`)
+
+	// Whom the configuration gives no role may nothing.
+	s.srprof(t, "start", "--pid", pid, "--identity", "poller").fails(t, 4, "poller.serviceradar", "[no_role]")
 }
