@@ -4,6 +4,7 @@ package service_test
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -158,10 +159,8 @@ func held(t *testing.T, pid string) (ids []string) {
 // The kernel refuses: the service stays, and says why to everybody.
 func TestKernelRefuses(t *testing.T) {
 	s := start(t, "", func(s *service) {
-		s.command.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
-		if err := os.Chown(filepath.Join(s.dir, "profiler-key.pem"), 65534, 65534); err != nil {
-			t.Fatal(err)
-		}
+		s.command = exec.Command(os.Args[0], s.command.Args...)
+		s.command.Env = append(os.Environ(), refuseEnv+"=1")
 	})
 	why := s.waitFor(t, "this host cannot run sessions for now").Error
 	if why == "" {
