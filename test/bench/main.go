@@ -45,7 +45,7 @@ func main() {
 
 func run() error {
 	quick := flag.Bool("quick", false, "fewer repetitions: a look, not a result")
-	only := flag.String("only", "", "one measurement: first, memory, cost, file, slowdown, tables, names or stacks")
+	only := flag.String("only", "", "one measurement: first, memory, cost, file, slowdown, tables, names, stacks, service or servicememory")
 	programs := flag.String("programs", "", "of stacks: only these programs, with commas between")
 	lasts := flag.Float64("seconds", 0, "of stacks: how long each program is sampled (default 20, 4 with -quick)")
 	dump := flag.Bool("dump-unfinished", false, "of stacks: write where stacks ended that did not reach their root to standard error")
@@ -95,6 +95,8 @@ func (b *bench) measure(only string) error {
 		{"tables", b.tableCost},
 		{"names", b.names},
 		{"stacks", b.wholeStacks},
+		{"service", b.service},
+		{"servicememory", b.serviceMemory},
 	}
 	known := only == ""
 	for _, m := range measurements {

@@ -144,3 +144,15 @@ func statusField(pid int, name string) (float64, error) {
 	}
 	return 0, fmt.Errorf("/proc/%d/status has no %s", pid, name)
 }
+
+// threadStatus reads /proc/PID/task/*/status; of threads that ended there is
+// nothing.
+func threadStatus(pid int) (all []string) {
+	paths, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", pid)) // the pattern is good
+	for _, path := range paths {
+		if text, err := os.ReadFile(path); err == nil {
+			all = append(all, string(text))
+		}
+	}
+	return all
+}
