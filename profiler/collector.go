@@ -55,6 +55,7 @@ type collector struct {
 	truncated uint64
 	targets   map[int]*target
 	over      []*target    // those whose exit was just heard of
+	reborn    []*target    // those whose PID is another process's since this drain
 	late      bool         // notices are heard in the middle of a drain
 	barred    map[int]bool // by PID: what may not be sampled any more
 }
@@ -213,6 +214,14 @@ func (c *collector) drainWith(before func()) error {
 		t.openLists()
 		c.mu.Unlock()
 	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, t := range c.reborn {
+		if c.targets[t.id.PID] == t {
+			c.forget(t)
+		}
+	}
+	c.reborn = nil
 	return c.failed
 }
 
@@ -236,6 +245,9 @@ func (c *collector) add(n sampler.Count) {
 		ids = append(ids, c.builder.Address(a, c.kernel, i > 0))
 	}
 	t := c.targets[n.Thread.PID]
+	if t == nil {
+		return // another process that got the PID of a target, before we heard of it
+	}
 	for i, addr := range n.Stack.User {
 		a := profile.Address{Addr: addr, Return: n.Stack.IsReturn(i)}
 		ids = append(ids, c.builder.Address(addr, c.mappingOf(t, a.Lookup()), a.Return))

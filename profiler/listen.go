@@ -98,15 +98,24 @@ func (c *collector) heardAll() {
 
 // hearFork lets a child be sampled like its parent, whose mappings it has.
 func (c *collector) hearFork(n sampler.Notice) {
-	if old := c.targets[n.PID]; old != nil {
-		// The PID of a target was born anew: that is another process.
-		old.running = false
-		c.drop(old)
-		c.forget(old)
+	if c.targets[n.PID] != nil {
+		// The PID of a target was born anew: that is another process. What was
+		// sampled up to now is the old one's.
+		c.catchUp()
 	}
 	delete(c.barred, n.PID)
 	parent := c.targets[n.Parent]
-	if parent == nil || !c.spec.Children || c.barred[n.Parent] {
+	born := parent != nil && c.spec.Children && !c.barred[n.Parent]
+	if old := c.targets[n.PID]; old != nil {
+		old.running = false
+		c.drop(old)
+		if c.late && !born { // so is what is just being drained
+			c.reborn = append(c.reborn, old)
+		} else {
+			c.forget(old)
+		}
+	}
+	if !born {
 		return
 	}
 	if err := c.sampler.AddChild(n.PID, n.Parent); err != nil {

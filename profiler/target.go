@@ -113,6 +113,9 @@ func findTargets(spec *session.Spec) ([]*target, error) {
 			continue // a child that has just exited
 		}
 		if err != nil {
+			for _, t := range ts {
+				t.files.Close()
+			}
 			return nil, err
 		}
 		ts = append(ts, t)
