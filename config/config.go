@@ -116,12 +116,17 @@ func (p *problems) whole(problem, remedy string) error {
 	return &Error{Code: "config_invalid", File: p.file, Problem: problem, Remedy: remedy}
 }
 
-// at makes an error about a place in the file.
+// at makes an error about a place in the file; nowhere is about all of it.
 func (p *problems) at(offset int, key, problem, remedy string) *Error {
+	if offset == nowhere {
+		return &Error{Code: "config_invalid", File: p.file, Key: key, Problem: problem, Remedy: remedy}
+	}
 	before := p.text[:min(offset, len(p.text))]
 	return &Error{Code: "config_invalid", File: p.file, Key: key, Problem: problem, Remedy: remedy,
 		Line: bytes.Count(before, []byte("\n")) + 1, Column: len(before) - (bytes.LastIndexByte(before, '\n') + 1) + 1}
 }
+
+const nowhere = -1
 
 func (p *problems) add(offset int, key, problem, remedy string) {
 	if len(p.found) < maxErrors {

@@ -55,9 +55,14 @@ func (f *filler) wrong(n *node, key, wanted string) {
 	f.p.add(n.offset, key, fmt.Sprintf("%q is %s", key, n.what()), "it must be "+wanted)
 }
 
+// wrongKind is wrong for what holds other values.
+func (f *filler) wrongKind(n *node, key, wanted string) {
+	f.p.add(n.offset, key, fmt.Sprintf("%q is %s", key, n.kind()), "it must be "+wanted)
+}
+
 func (f *filler) object(n *node, path string, to reflect.Value) {
 	if n.value != json.Delim('{') {
-		f.wrong(n, path, "an object: { … }")
+		f.wrongKind(n, path, "an object: { … }")
 		return
 	}
 	known := fields(to.Type())
@@ -86,7 +91,7 @@ func fields(t reflect.Type) map[string][]int {
 
 func (f *filler) table(n *node, key string, to reflect.Value) {
 	if n.value != json.Delim('{') {
-		f.wrong(n, key, "an object: { … }")
+		f.wrongKind(n, key, "an object: { … }")
 		return
 	}
 	to.Set(reflect.MakeMap(to.Type()))
@@ -99,7 +104,7 @@ func (f *filler) table(n *node, key string, to reflect.Value) {
 
 func (f *filler) list(n *node, key string, to reflect.Value) {
 	if n.value != json.Delim('[') {
-		f.wrong(n, key, "a list: [ … ]")
+		f.wrongKind(n, key, "a list: [ … ]")
 		return
 	}
 	all := reflect.MakeSlice(to.Type(), len(n.list), len(n.list))

@@ -24,7 +24,16 @@ type member struct {
 	node   *node
 }
 
-// what says what kind of value it is, for people.
+// kind says what kind of value it is, for people: without text, which may be a
+// secret in the wrong place.
+func (n *node) kind() string {
+	if _, ok := n.value.(string); ok {
+		return "text"
+	}
+	return n.what()
+}
+
+// what is kind with the text.
 func (n *node) what() string {
 	switch v := n.value.(type) {
 	case string:
@@ -51,6 +60,15 @@ type parser struct {
 // parse reads all of the file. What is not JSON is an error; keys that are
 // there twice are collected.
 func parse(p *problems) (*node, error) {
+	root, err := parseValue(p, "")
+	if err == nil && root.value != json.Delim('{') {
+		err = p.at(root.offset, "", "there is "+root.what()+" where the configuration should be", "it is one object: { … }")
+	}
+	return root, err
+}
+
+// parseValue reads one value of any kind.
+func parseValue(p *problems, key string) (*node, error) {
 	var any json.RawMessage
 	if err := json.Unmarshal(p.text, &any); err != nil {
 		return nil, syntaxError(p, err)
@@ -58,11 +76,7 @@ func parse(p *problems) (*node, error) {
 	d := json.NewDecoder(bytes.NewReader(p.text))
 	d.UseNumber()
 	r := parser{p, d}
-	root, err := r.value(0, "")
-	if err == nil && root.value != json.Delim('{') {
-		err = p.at(root.offset, "", "there is "+root.what()+" where the configuration should be", "it is one object: { … }")
-	}
-	return root, err
+	return r.value(0, key)
 }
 
 func syntaxError(p *problems, err error) error {
