@@ -62,13 +62,17 @@ func (l *logging) validate() error {
 	return nil
 }
 
+// stream is where lines go.
+func (l *logging) stream(s streams) io.Writer {
+	if l.Output == "stderr" {
+		return s.err
+	}
+	return s.out
+}
+
 // loggers write lines in the shape of ServiceRadar's. Those of the audit are
 // written whatever the level is.
-func (l *logging) loggers(s streams) (log, audit *slog.Logger) {
-	var w io.Writer = s.out
-	if l.Output == "stderr" {
-		w = s.err
-	}
+func (l *logging) loggers(w io.Writer) (log, audit *slog.Logger) {
 	level := levels[strings.ToLower(cmp.Or(l.Level, "info"))]
 	if l.Debug {
 		level = min(level, slog.LevelDebug)

@@ -13,6 +13,7 @@ import (
 )
 
 func main() {
+	signal.Ignore(syscall.SIGPIPE) // who reads the log may go away
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	// After the first signal the next one ends the program the usual way.
 	context.AfterFunc(ctx, stop)

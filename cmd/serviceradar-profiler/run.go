@@ -91,7 +91,7 @@ line is wrong, 4 not permitted to read or listen.`,
 	root.SetOut(s.out)
 	root.SetErr(s.err)
 	root.SetVersionTemplate(program + " {{.Version}}\n")
-	root.PersistentFlags().StringVarP(&path, "config", "c", "/etc/serviceradar/profiler.json", "the configuration `file`")
+	root.PersistentFlags().StringVarP(&path, "config", "c", "/etc/serviceradar/profiler.json", "the configuration `file`; empty for none, where the environment says all")
 	root.AddCommand(configCommand(s, &path))
 	return root
 }
@@ -111,9 +111,9 @@ wrong, a line each. Exit code 0 if the service would start with it.`,
 				return err
 			}
 			if _, err := settings.Security.ServerCredentials(settings.ListenAddr, nil); err != nil {
-				return inFile(*path, "security", err)
+				return inFile(settings.place(*path, "security"), "security", err)
 			}
-			fmt.Fprintf(s.out, "%s: good\n", *path)
+			fmt.Fprintf(s.out, "%s: good\n", settings.place(*path, ""))
 			if settings.Access.Empty() {
 				fmt.Fprintf(s.err, "%s: %s: but %s\n", program, *path, nobodyMay)
 			}

@@ -56,10 +56,18 @@ func serve(ctx context.Context, path string, out streams) error {
 	if err != nil {
 		return err
 	}
-	log, audit := settings.Logging.loggers(out)
+	lines := newOutlet(settings.Logging.stream(out))
+	defer lines.Close()
+	log, audit := settings.Logging.loggers(lines)
+	lines.recovered = func(n uint64, why error) {
+		log.Error("lines of the log were lost", "lines", n, "error", fmt.Sprint(why))
+	}
+	if len(settings.Variables) > 0 {
+		log.Info("settings come from the environment", "variables", settings.Variables)
+	}
 	s := &service{path: path, settings: settings, log: log, audit: audit}
 	if s.creds, err = settings.Security.ServerCredentials(settings.ListenAddr, log); err != nil {
-		return inFile(path, "security", err)
+		return inFile(settings.place(path, "security"), "security", err)
 	}
 	if s.listener, err = net.Listen("tcp", settings.ListenAddr); err != nil {
 		return cannotListen(settings.ListenAddr, err)

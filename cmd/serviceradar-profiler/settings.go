@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 
 	"github.com/carverauto/serviceradar-profiler/access"
 	"github.com/carverauto/serviceradar-profiler/auth"
@@ -23,6 +24,8 @@ type settings struct {
 	Access     access.Policy   `json:"access"`
 	Profiler   profiler.Limits `json:"profiler"`
 	Logging    logging         `json:"logging"`
+
+	Variables []string `json:"-"` // of the environment that were taken
 }
 
 func defaults() settings {
@@ -40,11 +43,20 @@ func example() settings {
 }
 
 // load reads the configuration and makes sure of it, the certificates aside.
+// Variables of the environment come over the file; no path means no file.
 func load(path string) (*settings, error) {
 	s := defaults()
-	if err := config.Read(path, &s); err != nil {
+	s.Variables = s.Logging.fromEnvironment(os.Getenv)
+	if path != "" {
+		if err := config.Read(path, &s); err != nil {
+			return nil, err
+		}
+	}
+	found, err := config.Overlay(variablePrefix, os.Environ(), &s)
+	if err != nil {
 		return nil, err
 	}
+	s.Variables = append(s.Variables, found...)
 	for _, check := range []struct {
 		key string
 		err error
@@ -56,7 +68,7 @@ func load(path string) (*settings, error) {
 		{"logging", s.Logging.validate()},
 	} {
 		if check.err != nil {
-			return nil, inFile(path, check.key, check.err)
+			return nil, inFile(s.place(path, check.key), check.key, check.err)
 		}
 	}
 	return &s, nil

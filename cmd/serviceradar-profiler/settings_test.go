@@ -86,7 +86,7 @@ func TestLogger(t *testing.T) {
 				t.Fatal(err)
 			}
 			var out, stderr bytes.Buffer
-			log, _ := c.l.loggers(streams{&out, &stderr})
+			log, _ := c.l.loggers(c.l.stream(streams{&out, &stderr}))
 			log.Debug("small")
 			log.Warn("large", "session", "s", "level_of", 1)
 			text, empty := &out, &stderr
@@ -144,6 +144,26 @@ func TestAuditIsAlwaysWritten(t *testing.T) {
 		audit.Info("access")
 		if got := strings.Count(out.String(), "a line of the log"); got > 0 != (level == "info") || !strings.Contains(out.String(), `"message":"access"`) {
 			t.Errorf("%s: %s", level, out.String())
+		}
+	}
+}
+
+// What ServiceRadar's services read from the environment where their
+// configuration says nothing about logs.
+func TestLoggingFromEnvironment(t *testing.T) {
+	for _, c := range []struct {
+		environment map[string]string
+		want        logging
+	}{
+		{nil, logging{Level: "info", Output: "stdout"}},
+		{map[string]string{"LOG_LEVEL": "warn", "LOG_OUTPUT": "stderr", "LOG_TIME_FORMAT": time.RFC1123}, logging{Level: "warn", Output: "stderr", TimeFormat: time.RFC1123}},
+		{map[string]string{"DEBUG": "YES"}, logging{Level: "info", Output: "stdout", Debug: true}},
+		{map[string]string{"DEBUG": "express:*"}, logging{Level: "info", Output: "stdout"}},
+	} {
+		got := defaults().Logging
+		used := got.fromEnvironment(func(name string) string { return c.environment[name] })
+		if diff := cmp.Diff(c.want, got); diff != "" || len(used) != len(c.environment) {
+			t.Errorf("%v: %q\n%s", c.environment, used, diff)
 		}
 	}
 }
