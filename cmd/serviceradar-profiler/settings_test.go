@@ -138,7 +138,7 @@ func TestAuditIsAlwaysWritten(t *testing.T) {
 	for _, level := range []string{"info", "error", "disabled"} {
 		var out bytes.Buffer
 		l := logging{Level: level}
-		log, audit := l.loggers(streams{&out, &out})
+		log, audit := l.loggers(&out)
 		log.Info("a line of the log")
 		log.With("a", 1).WithGroup("g").Info("a line of the log")
 		audit.Info("access")
