@@ -39,9 +39,9 @@ func asUser(t *testing.T, options ...string) int {
 	}
 }
 
-// inCgroup makes a control group in the hierarchy of systemd or the unified
-// one, if there is one to write to, and puts a process into it.
-func inCgroup(t *testing.T, group string, pid int) {
+// newCgroup makes a control group in the unified hierarchy or that of systemd,
+// if there is one to write to, until the processes that enter it have ended.
+func newCgroup(t *testing.T, group string) (enter func(pid int)) {
 	t.Helper()
 	for _, base := range []string{"/sys/fs/cgroup/unified", "/sys/fs/cgroup", "/sys/fs/cgroup/systemd"} {
 		if _, err := os.Stat(filepath.Join(base, "cgroup.procs")); err != nil {
@@ -52,14 +52,17 @@ func inCgroup(t *testing.T, group string, pid int) {
 			continue
 		}
 		t.Cleanup(func() { removeGroups(t, base, group) })
-		if err := os.WriteFile(filepath.Join(dir, "cgroup.procs"), []byte(strconv.Itoa(pid)), 0); err == nil {
-			return
+		return func(pid int) {
+			if err := os.WriteFile(filepath.Join(dir, "cgroup.procs"), []byte(strconv.Itoa(pid)), 0); err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
 	if os.Getenv("SRPROF_REQUIRE_ALL") != "" {
 		t.Fatal("no control groups can be made here")
 	}
 	t.Skip("no control groups can be made here")
+	return nil
 }
 
 // removeGroups removes a group and those above it that the test made, once the
@@ -77,7 +80,7 @@ func removeGroups(t *testing.T, base, group string) {
 			time.Sleep(5 * time.Millisecond)
 		}
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			t.Logf("a control group is left: %v", err)
+			t.Errorf("a control group is left: %v", err)
 			return
 		}
 	}
@@ -103,9 +106,10 @@ func TestScopeOfProcesses(t *testing.T) {
 	own := os.Getpid()
 	alice := asUser(t, "--reuid", "20001", "--regid", "20001")
 	mixed := asUser(t, "--ruid", "20001", "--euid", "20002", "--regid", "20001") // as a setuid program is
-	web := asUser(t, "--reuid", "20003", "--regid", "20003")
 	unit := fmt.Sprintf("srprof-test-%d.service", own)
-	inCgroup(t, "/srproftest.slice/"+unit+"/workers", web)
+	enter := newCgroup(t, "/srproftest.slice/"+unit+"/workers")
+	web := asUser(t, "--reuid", "20003", "--regid", "20003")
+	enter(web)
 	executable, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
