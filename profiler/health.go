@@ -52,3 +52,11 @@ func (s *Sessions) Health() Health {
 	}
 	return h
 }
+
+// Kept is how many sessions that have ended are known still, and the bytes of
+// all profiles that are kept.
+func (s *Sessions) Kept() (sessions int, bytes int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.ended), s.bytes
+}

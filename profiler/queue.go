@@ -16,7 +16,7 @@ func (s *Sessions) free() bool { return s.busy < s.limits.MaxConcurrentSessions 
 // begin gives a session a place.
 func (s *Sessions) begin(r *run) {
 	s.busy++
-	r.placed = true
+	r.placed, r.turn = true, time.Now()
 	r.waiting.stop()
 	s.all.Go(func() { s.run(r) })
 }

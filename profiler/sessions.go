@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/carverauto/serviceradar-profiler/process"
+	"github.com/carverauto/serviceradar-profiler/profile"
 	"github.com/carverauto/serviceradar-profiler/session"
 )
 
@@ -30,6 +31,10 @@ type Sessions struct {
 	// Log has a line for each session that begins or ends; nil keeps silent.
 	// Set it before the first session.
 	Log *slog.Logger
+	// Changed, if it is not nil, is told when a session begins to sample and
+	// when it has ended. It is called under the lock: it must be quick, and ask
+	// nothing here. Set it before the first session.
+	Changed func(Change)
 
 	recorder *Recorder
 	limits   Limits
@@ -80,6 +85,13 @@ func (s *Sessions) unlock() {
 	}
 }
 
+// Change is what became of a session.
+type Change struct {
+	Session session.Session
+	Turn    time.Time         // when it had its place; zero if it never had one
+	Meta    *profile.Metadata // of its profile, at the end; nil if it has none
+}
+
 // run is one session with all that belongs to it. Sessions.mu guards it.
 type run struct {
 	now       session.Session // as it is; its State is changed by move alone
@@ -92,13 +104,15 @@ type run struct {
 	settled chan struct{} // closed when Start has its answer
 	refused error         // that answer, if it is an error: then there is no session
 	placed  bool          // it takes up a place
+	turn    time.Time     // since when it does, or did
 	shown   bool          // it waits, or has begun: others may know of it
 	done    chan struct{} // closed when its state is final
 
 	ctx       context.Context // sampling ends with it
 	cancel    context.CancelFunc
-	stopped   *session.Error // who canceled it; nil: nobody
-	recording *Recording     // while it is running
+	stopped   *session.Error    // who canceled it; nil: nobody
+	recording *Recording        // while it is running
+	meta      *profile.Metadata // of what it sampled, once that is known
 
 	watchers   map[*watcher]struct{}
 	unattended timer

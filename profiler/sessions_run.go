@@ -29,6 +29,7 @@ func (s *Sessions) move(r *run, to session.State, err *session.Error) bool {
 		r.now.Started = r.recording.Started()
 		r.now.Targets = slices.Clone(r.recording.Targets())
 		s.logStarted(r)
+		s.tellChanged(r)
 	}
 	if to.Final() {
 		r.now.Ended = time.Now()
@@ -38,12 +39,20 @@ func (s *Sessions) move(r *run, to session.State, err *session.Error) bool {
 		r.cancel()
 		close(r.done)
 		s.logEnded(r)
+		s.tellChanged(r)
 		s.tellGuards(r)
 		s.keepEnded(r)
 		s.vacate(r)
 	}
 	r.tell()
 	return true
+}
+
+func (s *Sessions) tellChanged(r *run) {
+	if s.Changed != nil {
+		s.Changed(Change{Session: r.view(), Turn: r.turn, Meta: r.meta})
+	}
+	r.meta = nil
 }
 
 // run is the life of a session that has a place.
@@ -56,7 +65,7 @@ func (s *Sessions) run(r *run) {
 	if rec != nil {
 		defer func() {
 			if err := s.guarded(r, func() error { rec.Close(); return nil }); err != nil {
-				s.log().Error("session was not closed", "session", r.now.ID, "error", err)
+				s.log().Error("session was not closed", "session", r.now.ID, "request_id", r.now.Spec.RequestID, "error", err)
 			}
 		}()
 	}
@@ -82,7 +91,7 @@ func (s *Sessions) run(r *run) {
 func (s *Sessions) guarded(r *run, do func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			s.log().Error("panic", "session", r.now.ID, "panic", p, "stack", string(debug.Stack()))
+			s.log().Error("panic", "session", r.now.ID, "request_id", r.now.Spec.RequestID, "panic", p, "stack", string(debug.Stack()))
 			err = fmt.Errorf("panic: %v", p)
 		}
 	}()
@@ -164,6 +173,7 @@ func (s *Sessions) end(r *run, p *profile.Profile, err error) {
 	defer s.unlock()
 	if p != nil {
 		r.now.Progress, r.now.Targets, r.now.EndedBy = last.Progress, last.Targets, p.Meta.Ended
+		r.meta = &p.Meta
 	}
 	if result != nil {
 		for _, old := range slices.Clone(r.contents) { // of it while it ran
@@ -231,7 +241,7 @@ func (s *Sessions) note(level slog.Level, what string, about ...any) {
 }
 
 func (s *Sessions) logStarted(r *run) {
-	s.note(slog.LevelInfo, "session started", "session", r.now.ID, "pids", r.now.Spec.PIDs, "children", r.now.Spec.Children, "frequency_hz", r.now.Spec.Frequency,
+	s.note(slog.LevelInfo, "session started", "session", r.now.ID, "request_id", r.now.Spec.RequestID, "pids", r.now.Spec.PIDs, "children", r.now.Spec.Children, "frequency_hz", r.now.Spec.Frequency,
 		"duration_seconds", r.now.Spec.Duration.Seconds(), "requester", r.now.Spec.Requester)
 }
 
@@ -243,6 +253,6 @@ func (s *Sessions) logEnded(r *run) {
 	if r.now.State == session.StateFailed {
 		level = slog.LevelWarn
 	}
-	s.note(level, "session ended", "session", r.now.ID, "pids", r.now.Spec.PIDs, "state", r.now.State, "ended_by", r.now.EndedBy,
+	s.note(level, "session ended", "session", r.now.ID, "request_id", r.now.Spec.RequestID, "pids", r.now.Spec.PIDs, "state", r.now.State, "ended_by", r.now.EndedBy,
 		"duration_seconds", r.now.Progress.Elapsed.Seconds(), "samples", r.now.Progress.Samples, "lost", r.now.Progress.Lost, "truncated", r.now.Progress.Truncated, "error", why)
 }

@@ -170,7 +170,7 @@ func (s *Sessions) reserve(n int64, priority priority) error {
 		case len(s.extra) > 0:
 			s.discardExtra(s.extra[0])
 		case priority == mustKeep && len(s.ended) > 0:
-			s.note(slog.LevelInfo, "session forgotten for lack of room", "session", s.ended[0].now.ID, "max_result_bytes", s.limits.MaxResultBytes)
+			s.note(slog.LevelInfo, "session forgotten for lack of room", "session", s.ended[0].now.ID, "request_id", s.ended[0].now.Spec.RequestID, "max_result_bytes", s.limits.MaxResultBytes)
 			s.forget(s.ended[0])
 		default:
 			return &session.Error{Code: "result_limit", Kind: session.ErrTooLarge,
