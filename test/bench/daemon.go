@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -43,7 +44,8 @@ func (b *bench) serve() (*daemon, error) {
 	if err != nil {
 		return nil, err
 	}
-	text, err := json.Marshal(map[string]any{"listen_addr": address, "security": auth.Identity(certs, "profiler")})
+	text, err := json.Marshal(map[string]any{"listen_addr": address, "security": auth.Identity(certs, "profiler"),
+		"access": map[string]any{"roles": map[string][]string{"admin.serviceradar": {"admin"}}, "rate": map[string]int{"per_second": 10_000, "burst": 10_000}}})
 	if err != nil {
 		return nil, err
 	}
@@ -71,8 +73,8 @@ func (b *bench) serve() (*daemon, error) {
 // answers waits until the service does.
 func (d *daemon) answers(ctx context.Context) (err error) {
 	for end := time.Now().Add(giveUp); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
-		if _, err = d.List(ctx, session.Filter{}); err == nil {
-			return nil
+		if _, err = d.List(ctx, session.Filter{}); !errors.Is(err, session.ErrUnavailable) {
+			return err
 		}
 		select {
 		case <-d.tool.exited:
