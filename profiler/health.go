@@ -16,7 +16,10 @@ type Health struct {
 // why this host cannot run sessions; they are accepted all the same, because
 // that may change.
 func (s *Sessions) Prepare() error {
-	err := s.recorder.KeepSpare()
+	warning, err := s.recorder.KeepSpare()
+	if warning != "" && s.Log != nil {
+		s.Log.Warn("profiles are poorer than they could be", "reason", warning)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.trouble(err)

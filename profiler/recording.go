@@ -47,11 +47,16 @@ func (r *Recorder) Open(spec session.Spec) (*Recording, error) {
 	s, err := r.spare.take(sampler.Options{Targets: c.room(), Children: spec.Children})
 	if err != nil {
 		c.close()
-		return nil, err
+		return nil, cannotSample{err}
 	}
 	r.idle.begin()
 	return &Recording{recorder: r, c: c, s: s, naming: make(chan struct{}, 1), ended: make(chan struct{}), closed: make(chan struct{})}, nil
 }
+
+// cannotSample is an error about this host: other targets would have it too.
+type cannotSample struct{ error }
+
+func (e cannotSample) Unwrap() error { return e.error }
 
 // Start begins to sample; sampling is on when it returns. Run has to follow at
 // once: until then nobody hears of forks, and nobody drains.
@@ -63,7 +68,7 @@ func (r *Recording) Start() error {
 		return err
 	}
 	if err := r.s.Start(r.c.meta.FrequencyHz); err != nil {
-		return err
+		return cannotSample{err}
 	}
 	r.c.started(r.s)
 	r.recorder.spare.another()

@@ -102,7 +102,7 @@ func TestSpare(t *testing.T) {
 	needs(t, "gcc")
 	target := programs.Start(t, "depth.c", programs.Options{Flags: noFrames, Args: []string{"20"}})
 	r := profiler.NewRecorder(32<<20, 8<<20)
-	if err := r.KeepSpare(); err != nil {
+	if _, err := r.KeepSpare(); err != nil {
 		t.Fatal(err)
 	}
 	defer r.Close()

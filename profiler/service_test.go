@@ -50,7 +50,7 @@ func TestSessionsLeaveNothing(t *testing.T) {
 	busy := programs.Start(t, "depth.c", programs.Options{Args: []string{"20"}})
 	asleep := launch(t, "", "sleep", "1000")
 	r := profiler.NewRecorder(8<<20, 4<<20)
-	if err := r.KeepSpare(); err != nil {
+	if _, err := r.KeepSpare(); err != nil {
 		t.Fatal(err)
 	}
 	defer r.Close()

@@ -122,7 +122,7 @@ func (s *Sessions) open(r *run) (*Recording, error) {
 func (s *Sessions) notBegun(r *run, err error) {
 	s.mu.Lock()
 	defer s.unlock()
-	if errors.Is(err, errors.ErrUnsupported) || errors.Is(err, fs.ErrPermission) {
+	if errors.As(err, &cannotSample{}) {
 		s.trouble(err)
 	}
 	if r.shown || r.now.State.Final() {

@@ -34,34 +34,33 @@ const spareDelay = 30 * time.Millisecond
 
 // KeepSpare prepares a session before it is asked for, from now on until Close:
 // it costs memory, but sampling is on within a millisecond. The error says why
-// sessions cannot be had.
-func (r *Recorder) KeepSpare() error {
+// sessions cannot be had; the warning, what profiles lack.
+func (r *Recorder) KeepSpare() (warning string, err error) {
 	hurry()
 	s := &r.spare
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.keep = true
 	if s.ready != nil {
-		return nil
+		return "", nil
 	}
-	var err error
-	s.ready, err = newSpare()
-	return err
+	s.ready, warning, err = newSpare()
+	return warning, err
 }
 
 // newSpare is nil, without error, where only a sampler can be had that needs no
 // preparation.
-func newSpare() (*sampler.BPF, error) {
+func newSpare() (spare *sampler.BPF, warning string, err error) {
 	made, err := sampler.Open(sampler.Options{Targets: spareTargets})
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	s, ok := made.(*sampler.BPF)
 	if !ok {
-		return nil, made.Close()
+		return nil, made.About().Warning, made.Close()
 	}
 	_ = s.PrepareTables(spareRows, spareCode) // a session tries again, and says why it has none
-	return s, nil
+	return s, "", nil
 }
 
 // take hands out a sampler: the spare, or one that is made for it.
@@ -88,7 +87,7 @@ func (s *spare) another() {
 	s.made.Add(1)
 	s.waiting = time.AfterFunc(spareDelay, func() {
 		defer s.made.Done()
-		made, err := newSpare()
+		made, _, err := newSpare()
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.waiting = nil

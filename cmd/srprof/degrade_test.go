@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/carverauto/serviceradar-profiler/process"
+	"github.com/carverauto/serviceradar-profiler/test/programs"
 )
 
 // circumstance makes srprof lack something. The row of the same name in
@@ -32,14 +33,6 @@ type circumstance struct {
 	exit    int
 }
 
-func refused(errno unix.Errno, calls ...int) string {
-	var list []string
-	for _, c := range calls {
-		list = append(list, strconv.Itoa(c)+"="+strconv.Itoa(int(errno)))
-	}
-	return strings.Join(list, ",")
-}
-
 var circumstances = map[string]circumstance{
 	"no CAP_BPF":                      {caps: []process.Capability{process.CapSysPtrace, process.CapPerfmon, process.CapSyslog}},
 	"no CAP_PERFMON":                  {caps: []process.Capability{process.CapSysPtrace, process.CapBPF, process.CapSyslog}},
@@ -48,12 +41,12 @@ var circumstances = map[string]circumstance{
 	"no CAP_SYS_PTRACE":               {caps: []process.Capability{process.CapBPF, process.CapPerfmon}, exit: exitNotPermitted},
 	"no CAP_SYSLOG":                   {caps: []process.Capability{process.CapBPF, process.CapPerfmon, process.CapSysPtrace}},
 	"kernel.kptr_restrict 2":          {sysctl: "kernel/kptr_restrict=2"},
-	"a kernel without BPF":            {forbid: refused(unix.ENOSYS, unix.SYS_BPF)},
-	"BPF refused by a seccomp filter": {forbid: refused(unix.EPERM, unix.SYS_BPF)},
-	"a kernel without perf events":    {forbid: refused(unix.ENOSYS, unix.SYS_PERF_EVENT_OPEN), exit: exitFailed},
-	"neither BPF nor perf events":     {forbid: refused(unix.ENOSYS, unix.SYS_BPF, unix.SYS_PERF_EVENT_OPEN), exit: exitFailed},
+	"a kernel without BPF":            {forbid: programs.Refused(unix.ENOSYS, unix.SYS_BPF)},
+	"BPF refused by a seccomp filter": {forbid: programs.Refused(unix.EPERM, unix.SYS_BPF)},
+	"a kernel without perf events":    {forbid: programs.Refused(unix.ENOSYS, unix.SYS_PERF_EVENT_OPEN), exit: exitFailed},
+	"neither BPF nor perf events":     {forbid: programs.Refused(unix.ENOSYS, unix.SYS_BPF, unix.SYS_PERF_EVENT_OPEN), exit: exitFailed},
 	"an unprivileged container": {caps: []process.Capability{}, own: true, exit: exitNotPermitted,
-		forbid: refused(unix.EPERM, unix.SYS_BPF, unix.SYS_PERF_EVENT_OPEN)},
+		forbid: programs.Refused(unix.EPERM, unix.SYS_BPF, unix.SYS_PERF_EVENT_OPEN)},
 	"no BTF":                                  {shell: "mount -t tmpfs none /sys/kernel/btf"},
 	"limit on locked memory, Linux 5.11":      {wrap: []string{"prlimit", "--memlock=0", "setpriv", "--bounding-set", "-sys_resource"}},
 	"/proc hides the target":                  {shell: "mount -t proc -o hidepid=2 proc /proc", caps: []process.Capability{process.CapBPF, process.CapPerfmon}, exit: exitNotPermitted},

@@ -15,12 +15,11 @@ import (
 	"syscall"
 	"testing"
 	"time"
-	"unsafe"
 
 	"github.com/rogpeppe/go-internal/testscript"
-	"golang.org/x/sys/unix"
 
 	"github.com/carverauto/serviceradar-profiler/process"
+	"github.com/carverauto/serviceradar-profiler/test/programs"
 )
 
 // The test binary is the program too: as srprof in scripts, by mainEnv in Go
@@ -28,7 +27,7 @@ import (
 const (
 	mainEnv   = "SRPROF_TEST_MAIN"
 	targetEnv = "SRPROF_TEST_TARGET" // it is a program to profile
-	forbidEnv = "SRPROF_TEST_FORBID" // system calls that are refused: NUMBER=ERRNO,…
+	forbidEnv = "SRPROF_TEST_FORBID" // what programs.Forbid takes
 )
 
 func TestMain(m *testing.M) {
@@ -37,7 +36,7 @@ func TestMain(m *testing.M) {
 	}
 	if os.Getenv(mainEnv) != "" {
 		if list := os.Getenv(forbidEnv); list != "" {
-			if err := forbid(list); err != nil {
+			if err := programs.Forbid(list); err != nil {
 				fmt.Fprintln(os.Stderr, err)
 				os.Exit(99)
 			}
@@ -45,31 +44,6 @@ func TestMain(m *testing.M) {
 		main()
 	}
 	testscript.Main(m, map[string]func(){"srprof": main})
-}
-
-// forbid makes the kernel refuse some system calls, as a container's seccomp
-// profile does, or with ENOSYS as a kernel built without them (seccomp(2)).
-func forbid(list string) error {
-	filter := []unix.SockFilter{{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS}} // the call's number
-	for call := range strings.SplitSeq(list, ",") {
-		var nr, errno uint32
-		if _, err := fmt.Sscanf(call, "%d=%d", &nr, &errno); err != nil {
-			return err
-		}
-		filter = append(filter,
-			unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, Jf: 1, K: nr},
-			unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ERRNO | errno})
-	}
-	filter = append(filter, unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ALLOW})
-	prog := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
-	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
-		return err
-	}
-	_, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, unix.SECCOMP_FILTER_FLAG_TSYNC, uintptr(unsafe.Pointer(&prog)))
-	if errno != 0 {
-		return fmt.Errorf("install seccomp filter: %w", errno)
-	}
-	return nil
 }
 
 func TestScripts(t *testing.T) {

@@ -30,7 +30,8 @@ type recorder struct{ *profiler.Recorder }
 
 func newRecorder() (recorder, error) {
 	r := profiler.NewRecorder(8<<20, 4<<20)
-	return recorder{r}, r.KeepSpare()
+	_, err := r.KeepSpare()
+	return recorder{r}, err
 }
 
 func (r recorder) stop() { r.Close() }

@@ -20,9 +20,7 @@ import (
 	"syscall"
 	"testing"
 	"time"
-	"unsafe"
 
-	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
 	health "google.golang.org/grpc/health/grpc_health_v1"
 
@@ -36,13 +34,9 @@ import (
 // program is the path of the program under test.
 var program string
 
-// refuseEnv makes the test binary run its arguments where the kernel refuses
-// bpf(2) and perf_event_open(2).
-const refuseEnv = "SRPROF_TEST_REFUSE"
-
 func TestMain(m *testing.M) {
-	if os.Getenv(refuseEnv) != "" {
-		fmt.Println(refuse(os.Args[1:])) // it returns only with an error
+	if list := os.Getenv(forbidEnv); list != "" {
+		fmt.Println(errors.Join(programs.Forbid(list), syscall.Exec(os.Args[1], os.Args[1:], os.Environ())))
 		os.Exit(99)
 	}
 	os.Exit(run(m))
@@ -77,9 +71,20 @@ func run(m *testing.M) int {
 	return m.Run()
 }
 
+// forbidEnv makes this binary execute its arguments, with the system calls of a
+// programs.Refused forbidden.
+const forbidEnv = "SRPROF_TEST_FORBID"
+
+// forbid lets the kernel refuse system calls to the service, before it is
+// started.
+func (s *service) forbid(list string) {
+	s.command = exec.Command("/proc/self/exe", s.command.Args...)
+	s.command.Env = append(os.Environ(), forbidEnv+"="+list)
+}
+
 // line is one of the log.
 type line struct {
-	Level, Component, Time, Message, Address, Error string
+	Level, Component, Time, Message, Address, Error, Reason string
 }
 
 // service is a running one.
@@ -322,24 +327,4 @@ func known(t *testing.T, ids []string) (left []string) {
 		}
 	}
 	return left
-}
-
-// refuse makes the kernel answer EPERM to what sampling needs (seccomp(2)), and
-// becomes a command under these conditions.
-func refuse(command []string) error {
-	refused := unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ERRNO | uint32(unix.EPERM)}
-	filter := []unix.SockFilter{
-		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS}, // the call's number
-		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, Jf: 1, K: unix.SYS_BPF}, refused,
-		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, Jf: 1, K: unix.SYS_PERF_EVENT_OPEN}, refused,
-		{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ALLOW},
-	}
-	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
-		return err
-	}
-	prog := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
-	if _, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, unix.SECCOMP_FILTER_FLAG_TSYNC, uintptr(unsafe.Pointer(&prog))); errno != 0 {
-		return errno
-	}
-	return syscall.Exec(command[0], command, os.Environ())
 }

@@ -4,7 +4,6 @@ package service_test
 
 import (
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -12,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
 	"google.golang.org/grpc/codes"
 	health "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
@@ -156,11 +156,11 @@ func held(t *testing.T, pid string) (ids []string) {
 	return ids
 }
 
-// The kernel refuses: the service stays, and says why to everybody.
+// The kernel refuses BPF and perf events: the service stays, and says why to
+// everybody.
 func TestKernelRefuses(t *testing.T) {
 	s := start(t, "", func(s *service) {
-		s.command = exec.Command(os.Args[0], s.command.Args...)
-		s.command.Env = append(os.Environ(), refuseEnv+"=1")
+		s.forbid(programs.Refused(unix.EPERM, unix.SYS_BPF, unix.SYS_PERF_EVENT_OPEN))
 	})
 	why := s.waitFor(t, "this host cannot run sessions for now").Error
 	if why == "" {
