@@ -80,6 +80,7 @@ func findReach() (reach, error) {
 	if err != nil {
 		return 0, err
 	}
+	var first error
 	for r := reachCPUs; ; r++ {
 		pid, cpu := -1, cpus[0]
 		if r != reachCPUs {
@@ -91,8 +92,11 @@ func findReach() (reach, error) {
 			e.Close()
 			return r, nil
 		}
+		if first == nil {
+			first = err
+		}
 		if r == reachUser || !errors.Is(err, unix.EACCES) && !errors.Is(err, unix.EPERM) {
-			return 0, err
+			return 0, first
 		}
 	}
 }

@@ -40,12 +40,25 @@ type result struct{ what, name, detail string }
 // boot boots a kernel and reports what the process inside found, each check as
 // a test of its own.
 func boot(t *testing.T, k *kernel, image string) {
+	results, err, console := runMachine(t, k, image)
+	done := report(t, results)
+	switch {
+	case err != nil:
+		t.Errorf("%v; the console's end:\n%s", err, console)
+	case !done:
+		t.Errorf("the machine ended before its checks; the console's end:\n%s", console)
+	}
+}
+
+// runMachine boots a kernel, with more on its command line, and returns what the
+// process inside says.
+func runMachine(t *testing.T, k *kernel, image string, more ...string) (results []result, failed error, console string) {
 	m := machines[k.arch]
 	need(t, m.qemu, compilers[k.arch], "go")
 	began := time.Now()
 	args := []string{
 		"-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "1024",
-		"-kernel", image, "-initrd", initramfsOnce(t, k.arch), "-append", commandLine(k, m),
+		"-kernel", image, "-initrd", initramfsOnce(t, k.arch), "-append", strings.Join(append([]string{commandLine(k, m)}, more...), " "),
 		"-nodefaults", "-no-user-config", "-display", "none", "-serial", "stdio", "-no-reboot",
 	}
 	built := time.Since(began)
@@ -60,19 +73,16 @@ func boot(t *testing.T, k *kernel, image string) {
 	if err := c.Start(); err != nil {
 		t.Fatal(err)
 	}
-	results, console := read(bufio.NewScanner(out))
+	results, console = read(bufio.NewScanner(out))
 	err = c.Wait()
 	t.Logf("%s, built in %v, ran %v", filepath.Base(image), built.Round(time.Second), (time.Since(began) - built).Round(time.Second))
 	if ctx.Err() != nil {
 		err = fmt.Errorf("the machine does not end: %w", ctx.Err())
 	}
-	done := report(t, results)
-	switch {
-	case err != nil:
-		t.Errorf("%s: %v; the console's end:\n%s", m.qemu, err, console)
-	case !done:
-		t.Errorf("the machine ended before its checks; the console's end:\n%s", console)
+	if err != nil {
+		err = fmt.Errorf("%s: %w", m.qemu, err)
 	}
+	return results, err, console
 }
 
 func commandLine(k *kernel, m machine) string {

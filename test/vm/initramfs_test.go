@@ -34,8 +34,9 @@ var variants = map[string]string{"arm64": "-mbranch-protection=pac-ret"}
 func initramfs(t *testing.T, arch, to string) {
 	t.Helper()
 	dir := t.TempDir()
-	files := map[string]string{"init": filepath.Join(dir, "init"), "bin/sampler.test": filepath.Join(dir, "sampler.test")}
+	files := map[string]string{"init": filepath.Join(dir, "init"), "bin/sampler.test": filepath.Join(dir, "sampler.test"), "bin/srprof": filepath.Join(dir, "srprof")}
 	goTool(t, arch, "build", "-ldflags=-s -w", "-o", files["init"], "./init")
+	goTool(t, arch, "build", "-ldflags=-s -w", "-o", files["bin/srprof"], "../../cmd/srprof")
 	goTool(t, arch, "test", "-c", "-ldflags=-s -w", "-o", files["bin/sampler.test"], "../../sampler")
 	for _, name := range targets {
 		p, err := programs.Read(name)
