@@ -25,7 +25,7 @@ var layers = [][]string{
 	1: {"session", "process", "object", "encoding/*"},
 	2: {"debugfile", "dwarf", "unwind", "encoding", "remedy", "privilege"},
 	3: {"symbol", "sampler", "remote", "access", "session/sessiontest"},
-	4: {"profiler", "debugdir"},
+	4: {"profiler", "debugdir", "daemon", "agent"},
 	5: {"cmd/*"},
 	6: {"test/programs", "."},
 	7: {"test/*", "test/*/*"},

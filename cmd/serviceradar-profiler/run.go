@@ -5,66 +5,24 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
-	"io/fs"
-	"strings"
 
 	"github.com/spf13/cobra"
 
-	"github.com/carverauto/serviceradar-profiler/auth"
-	"github.com/carverauto/serviceradar-profiler/config"
+	"github.com/carverauto/serviceradar-profiler/daemon"
 	"github.com/carverauto/serviceradar-profiler/profiler"
-	"github.com/carverauto/serviceradar-profiler/session"
-)
-
-// streams is where the program writes.
-type streams struct{ out, err io.Writer }
-
-// Exit codes. They are part of the command's contract; --help tells them.
-const (
-	exitOK           = 0
-	exitFailed       = 1
-	exitConfig       = 2
-	exitNotPermitted = 4
 )
 
 const program = "serviceradar-profiler"
 
 // run is the program as a function. It returns the exit code.
-func run(ctx context.Context, args []string, s streams) int {
+func run(ctx context.Context, args []string, s daemon.Streams) int {
 	root := rootCommand(s)
-	root.SetArgs(oldFlags(args))
-	err := root.ExecuteContext(ctx)
-	if err == nil {
-		return exitOK
-	}
-	for _, e := range each(err) {
-		fmt.Fprintf(s.err, "%s: %v%s\n", program, e, code(e))
-	}
-	switch {
-	case errors.Is(err, fs.ErrPermission):
-		return exitNotPermitted
-	case code(err) != "" && !errors.Is(err, errCannotServe) || isUsage(err):
-		return exitConfig
-	}
-	return exitFailed
+	root.SetArgs(daemon.OldFlags(args))
+	return daemon.Exit(program, root.ExecuteContext(ctx), s.Err)
 }
 
-// oldFlags lets -config stand for --config, as the flags of ServiceRadar's
-// services are written.
-func oldFlags(args []string) []string {
-	args = append([]string{}, args...)
-	for i, a := range args {
-		if a == "-config" || strings.HasPrefix(a, "-config=") {
-			args[i] = "-" + a
-		}
-	}
-	return args
-}
-
-func rootCommand(s streams) *cobra.Command {
+func rootCommand(s daemon.Streams) *cobra.Command {
 	var path string
 	root := &cobra.Command{
 		Use:   program,
@@ -88,15 +46,15 @@ line is wrong, 4 not permitted to read or listen.`,
 		Args:          cobra.NoArgs,
 		RunE:          func(c *cobra.Command, _ []string) error { return serve(c.Context(), path, s) },
 	}
-	root.SetOut(s.out)
-	root.SetErr(s.err)
+	root.SetOut(s.Out)
+	root.SetErr(s.Err)
 	root.SetVersionTemplate(program + " {{.Version}}\n")
 	root.PersistentFlags().StringVarP(&path, "config", "c", "/etc/serviceradar/profiler.json", "the configuration `file`; empty for none, where the environment says all")
 	root.AddCommand(configCommand(s, &path))
 	return root
 }
 
-func configCommand(s streams, path *string) *cobra.Command {
+func configCommand(s daemon.Streams, path *string) *cobra.Command {
 	c := &cobra.Command{Use: "config", Short: "Check the configuration, or show one", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() }}
 	c.AddCommand(&cobra.Command{
@@ -111,11 +69,11 @@ wrong, a line each. Exit code 0 if the service would start with it.`,
 				return err
 			}
 			if _, err := settings.Security.ServerCredentials(settings.ListenAddr, nil); err != nil {
-				return inFile(settings.place(*path, "security"), "security", err)
+				return settings.source.Wrong("security", err)
 			}
-			fmt.Fprintf(s.out, "%s: good\n", settings.place(*path, ""))
+			fmt.Fprintf(s.Out, "%s: good\n", settings.source.Of(""))
 			if settings.Access.Empty() {
-				fmt.Fprintf(s.err, "%s: %s: but %s\n", program, *path, nobodyMay)
+				fmt.Fprintf(s.Err, "%s: %s: but %s\n", program, *path, nobodyMay)
 			}
 			return nil
 		},
@@ -124,47 +82,10 @@ wrong, a line each. Exit code 0 if the service would start with it.`,
 		Short: "Write a configuration with each key and its default",
 		Args:  cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			e := json.NewEncoder(s.out)
+			e := json.NewEncoder(s.Out)
 			e.SetIndent("", "  ")
 			return e.Encode(example())
 		},
 	})
 	return c
-}
-
-// each are the errors that are joined in err.
-func each(err error) []error {
-	if all, ok := err.(interface{ Unwrap() []error }); ok && errors.As(err, new(*config.Error)) {
-		return all.Unwrap()
-	}
-	return []error{err}
-}
-
-// code is what programs branch on, in brackets; empty if there is none.
-func code(err error) string {
-	var (
-		ofConfig  *config.Error
-		ofAuth    *auth.Error
-		ofSession *session.Error
-	)
-	switch {
-	case errors.As(err, &ofConfig):
-		return " [" + ofConfig.Code + "]"
-	case errors.As(err, &ofAuth):
-		return " [" + ofAuth.Code + "]"
-	case errors.As(err, &ofSession):
-		return " [" + ofSession.Code + "]"
-	}
-	return ""
-}
-
-// isUsage reports whether err is about the command line: cobra's errors have
-// no type.
-func isUsage(err error) bool {
-	for _, prefix := range []string{"unknown ", "accepts ", "flag needs ", "invalid argument", "bad flag"} {
-		if strings.HasPrefix(err.Error(), prefix) {
-			return true
-		}
-	}
-	return false
 }

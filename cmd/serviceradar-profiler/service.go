@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"net"
 	"os"
@@ -20,9 +19,9 @@ import (
 	"google.golang.org/grpc/stats"
 
 	"github.com/carverauto/serviceradar-profiler/access"
+	"github.com/carverauto/serviceradar-profiler/daemon"
 	"github.com/carverauto/serviceradar-profiler/profiler"
 	"github.com/carverauto/serviceradar-profiler/remote"
-	"github.com/carverauto/serviceradar-profiler/session"
 )
 
 // What is kept in memory from session to session, so that the next one on the
@@ -44,11 +43,11 @@ type service struct {
 	gate        *access.Gate // before sessions
 	server      *grpc.Server
 	connections connections
-	manager     *manager
+	manager     *daemon.Manager
 }
 
 // serve runs the service until ctx is over.
-func serve(ctx context.Context, path string, out streams) error {
+func serve(ctx context.Context, path string, out daemon.Streams) error {
 	reload := make(chan os.Signal, 1) // from the beginning: by default the signal ends a program
 	signal.Notify(reload, syscall.SIGHUP)
 	defer signal.Stop(reload)
@@ -56,24 +55,24 @@ func serve(ctx context.Context, path string, out streams) error {
 	if err != nil {
 		return err
 	}
-	lines := newOutlet(settings.Logging.stream(out))
+	lines := daemon.NewOutlet(settings.Logging.Stream(out))
 	defer lines.Close()
-	log, audit := settings.Logging.loggers(lines)
-	lines.recovered = func(n uint64, why error) {
+	log, audit := settings.Logging.Loggers(lines, "profiler")
+	lines.Recovered = func(n uint64, why error) {
 		log.Error("lines of the log were lost", "lines", n, "error", fmt.Sprint(why))
 	}
-	if len(settings.Variables) > 0 {
-		log.Info("settings come from the environment", "variables", settings.Variables)
+	if len(settings.source.Variables) > 0 {
+		log.Info("settings come from the environment", "variables", settings.source.Variables)
 	}
 	s := &service{path: path, settings: settings, log: log, audit: audit}
 	if s.creds, err = settings.Security.ServerCredentials(settings.ListenAddr, log); err != nil {
-		return inFile(settings.place(path, "security"), "security", err)
+		return settings.source.Wrong("security", err)
 	}
-	if s.listener, err = net.Listen("tcp", settings.ListenAddr); err != nil {
-		return cannotListen(settings.ListenAddr, err)
+	if s.listener, err = daemon.Listen(settings.ListenAddr); err != nil {
+		return err
 	}
 	defer s.listener.Close()
-	if s.manager, err = whoStarted(log); err != nil {
+	if s.manager, err = daemon.WhoStarted(log); err != nil {
 		return err
 	}
 	confine(log)
@@ -88,18 +87,18 @@ func serve(ctx context.Context, path string, out streams) error {
 	failed := make(chan error, 1)
 	go func() { failed <- s.server.Serve(s.listener) }()
 	log.Info("listening", "address", s.listener.Addr().String(), "version", profiler.Version(), "pid", os.Getpid())
-	s.manager.ready(s.listeningAt())
-	go s.manager.watch(ctx, s.answers)
+	s.manager.Ready(s.listeningAt())
+	go s.manager.Watch(ctx, s.answers)
 	for {
 		select {
 		case <-ctx.Done():
 			return s.stop()
 		case <-reload:
-			s.manager.reloading()
+			s.manager.Reloading()
 			s.reload()
-			s.manager.ready(s.listeningAt())
+			s.manager.Ready(s.listeningAt())
 		case err := <-failed:
-			return fmt.Errorf("%w at %s: %w", errCannotServe, s.listener.Addr(), err)
+			return fmt.Errorf("%w at %s: %w", daemon.ErrCannotServe, s.listener.Addr(), err)
 		}
 	}
 }
@@ -132,7 +131,7 @@ func (s *service) register() error {
 	}
 	remote.NewServer(s.gate, s.settings.Profiler.ChunkSizeBytes).Register(s.server)
 	remote.RegisterServiceRadar(s.server, s.gate, remote.About{
-		Host: host, HostIP: s.settings.hostIP(), Version: profiler.Version(),
+		Host: host, HostIP: daemon.HostIP(s.settings.ListenAddr, s.settings.HostIP), Version: profiler.Version(),
 		Limits: func() remote.Limits {
 			limits := s.sessions.Limits()
 			return remote.Limits{
@@ -158,7 +157,7 @@ const (
 // stop ends gracefully: no new sessions, the running ones end, and their
 // results are handed out for the grace period.
 func (s *service) stop() error {
-	s.manager.stopping()
+	s.manager.Stopping("stopping: sessions end, results are handed out")
 	s.log.Info("stopping: sessions end, results can be fetched for the grace period", "grace_period_seconds", s.settings.Profiler.GracePeriodSeconds)
 	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(s.settings.Profiler.GracePeriodSeconds)*time.Second+namesTime)
 	defer cancel()
@@ -214,17 +213,4 @@ func (c *connections) whileAny(ctx context.Context, end func()) {
 			return
 		}
 	}
-}
-
-func cannotListen(address string, err error) error {
-	e := &session.Error{Code: "cannot_listen", Kind: errCannotServe, Problem: "cannot listen at " + address, Cause: err,
-		Remedy: "choose another listen_addr, or end what listens there"}
-	var op *net.OpError
-	if errors.As(err, &op) {
-		e.Cause = op.Err // the address is in the sentence already
-	}
-	if errors.Is(err, fs.ErrPermission) {
-		e.Kind, e.Remedy = fs.ErrPermission, "ports below 1024 need CAP_NET_BIND_SERVICE; choose another listen_addr"
-	}
-	return e
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package main
+package daemon
 
 import (
 	"cmp"
@@ -8,25 +8,26 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/carverauto/serviceradar-profiler/session"
 )
 
-// logging is the object of that name in the configuration of ServiceRadar's
+// Logging is the object of that name in the configuration of ServiceRadar's
 // services. Lines are JSON in the shape of theirs: level, component, time,
 // message, and what belongs to it.
-type logging struct {
+type Logging struct {
 	Level      string    `json:"level"`
 	Debug      bool      `json:"debug"`       // stands for level debug
 	Output     string    `json:"output"`      // stdout or stderr
 	TimeFormat string    `json:"time_format"` // Go's layout of a time; "" is RFC 3339
-	OTel       telemetry `json:"otel,omitzero"`
+	OTel       Telemetry `json:"otel,omitzero"`
 }
 
-// telemetry is taken so that files of ServiceRadar's services can be used.
-type telemetry struct {
+// Telemetry is taken so that files of ServiceRadar's services can be used.
+type Telemetry struct {
 	Enabled      bool              `json:"enabled"`
 	Endpoint     string            `json:"endpoint"`
 	Headers      map[string]string `json:"headers"`
@@ -46,7 +47,8 @@ var levels = map[string]slog.Level{
 	"error": slog.LevelError, "fatal": slog.LevelError + 4, "panic": slog.LevelError + 4, "disabled": slog.LevelError + 100,
 }
 
-func (l *logging) validate() error {
+// Validate refuses what makes no sense. Errors are *session.Error.
+func (l *Logging) Validate() error {
 	if _, ok := levels[strings.ToLower(cmp.Or(l.Level, "info"))]; !ok {
 		return session.Invalid("bad_log_level", fmt.Sprintf("there is no level %q", l.Level), "say debug, info, warn or error")
 	}
@@ -62,17 +64,37 @@ func (l *logging) validate() error {
 	return nil
 }
 
-// stream is where lines go.
-func (l *logging) stream(s streams) io.Writer {
-	if l.Output == "stderr" {
-		return s.err
+// FromEnvironment takes the variables of ServiceRadar's loggers for defaults:
+// those services use them where their configuration says nothing.
+func (l *Logging) FromEnvironment(get func(string) string) (used []string) {
+	for _, v := range []struct {
+		name string
+		set  func(string)
+	}{
+		{"LOG_LEVEL", func(s string) { l.Level = s }},
+		{"LOG_OUTPUT", func(s string) { l.Output = s }},
+		{"LOG_TIME_FORMAT", func(s string) { l.TimeFormat = s }},
+		{"DEBUG", func(s string) { l.Debug = slices.Contains([]string{"true", "1", "yes", "on"}, strings.ToLower(s)) }},
+	} {
+		if value := get(v.name); value != "" {
+			v.set(value)
+			used = append(used, v.name)
+		}
 	}
-	return s.out
+	return used
 }
 
-// loggers write lines in the shape of ServiceRadar's. Those of the audit are
+// Stream is where lines go.
+func (l *Logging) Stream(s Streams) io.Writer {
+	if l.Output == "stderr" {
+		return s.Err
+	}
+	return s.Out
+}
+
+// Loggers write lines in the shape of ServiceRadar's. Those of the audit are
 // written whatever the level is.
-func (l *logging) loggers(w io.Writer) (log, audit *slog.Logger) {
+func (l *Logging) Loggers(w io.Writer, component string) (log, audit *slog.Logger) {
 	level := levels[strings.ToLower(cmp.Or(l.Level, "info"))]
 	if l.Debug {
 		level = min(level, slog.LevelDebug)
@@ -90,7 +112,7 @@ func (l *logging) loggers(w io.Writer) (log, audit *slog.Logger) {
 		}
 		return a
 	}
-	all := slog.NewJSONHandler(w, &slog.HandlerOptions{Level: min(level, slog.LevelInfo), ReplaceAttr: replace}).WithAttrs([]slog.Attr{slog.String("component", "profiler")})
+	all := slog.NewJSONHandler(w, &slog.HandlerOptions{Level: min(level, slog.LevelInfo), ReplaceAttr: replace}).WithAttrs([]slog.Attr{slog.String("component", component)})
 	return slog.New(&atLeast{all, level}), slog.New(all)
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package main
+package daemon
 
 import (
 	"context"
@@ -16,16 +16,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// manager is who started this program and wants to hear of its state, by the
+// Manager is who started this program and wants to hear of its state, by the
 // protocol of sd_notify(3): systemd, or nobody (nil).
-type manager struct {
+type Manager struct {
 	conn     *net.UnixConn
 	watchdog time.Duration // it ends a program that was silent for longer; 0: it does not
 	log      *slog.Logger
 }
 
-// whoStarted finds it in the environment.
-func whoStarted(log *slog.Logger) (*manager, error) {
+// WhoStarted finds it in the environment.
+func WhoStarted(log *slog.Logger) (*Manager, error) {
 	path := os.Getenv("NOTIFY_SOCKET")
 	if path == "" {
 		return nil, nil
@@ -34,7 +34,7 @@ func whoStarted(log *slog.Logger) (*manager, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect to NOTIFY_SOCKET: %w", err)
 	}
-	m := &manager{conn: conn, log: log}
+	m := &Manager{conn: conn, log: log}
 	if pid := os.Getenv("WATCHDOG_PID"); pid == "" || pid == strconv.Itoa(os.Getpid()) {
 		us, err := strconv.ParseUint(os.Getenv("WATCHDOG_USEC"), 10, 63)
 		if err == nil {
@@ -45,7 +45,7 @@ func whoStarted(log *slog.Logger) (*manager, error) {
 }
 
 // tell sends assignments. That nobody hears them is no reason to end.
-func (m *manager) tell(lines ...string) {
+func (m *Manager) tell(lines ...string) {
 	if m == nil {
 		return
 	}
@@ -54,14 +54,16 @@ func (m *manager) tell(lines ...string) {
 	}
 }
 
-func (m *manager) ready(status string) { m.tell("READY=1", "STATUS="+status) }
+// Ready tells that the service serves.
+func (m *Manager) Ready(status string) { m.tell("READY=1", "STATUS="+status) }
 
-func (m *manager) stopping() {
-	m.tell("STOPPING=1", "STATUS=stopping: sessions end, results are handed out")
+// Stopping tells that it is about to end.
+func (m *Manager) Stopping(status string) {
+	m.tell("STOPPING=1", "STATUS="+status)
 }
 
-// reloading is followed by ready.
-func (m *manager) reloading() {
+// Reloading is followed by ready.
+func (m *Manager) Reloading() {
 	var now unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
 		m.log.Warn("the clock cannot be read", "error", err.Error())
@@ -72,10 +74,10 @@ func (m *manager) reloading() {
 // errSilent says that there was no answer in time.
 var errSilent = errors.New("no answer")
 
-// watch tells, twice as often as is asked for, that the service answers, as
+// Watch tells, twice as often as is asked for, that the service answers, as
 // long as it does. Nobody is told of a service that runs but hangs, and the
 // manager starts it anew. It returns when ctx is over.
-func (m *manager) watch(ctx context.Context, answers func(context.Context) (string, error)) {
+func (m *Manager) Watch(ctx context.Context, answers func(context.Context) (string, error)) {
 	if m == nil || m.watchdog <= 0 {
 		return
 	}

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package main
+package daemon
 
 import (
 	"bytes"
@@ -44,8 +44,8 @@ func (d *disk) set(full bool, room int) {
 // lines before and after are whole, and what was lost is told.
 func TestOutletFullDisk(t *testing.T) {
 	d := &disk{seen: make(chan struct{}, 100)}
-	o := newOutlet(d)
-	o.recovered = func(lines uint64, why error) { fmt.Fprintf(o, "lost %d: %v\n", lines, why) }
+	o := NewOutlet(d)
+	o.Recovered = func(lines uint64, why error) { fmt.Fprintf(o, "lost %d: %v\n", lines, why) }
 	line := func(text string) {
 		fmt.Fprintln(o, text)
 		<-d.seen
@@ -71,9 +71,9 @@ func TestOutletFullDisk(t *testing.T) {
 // Nobody reads: lines are taken all the same, within bounds.
 func TestOutletStuckReader(t *testing.T) {
 	r, w := io.Pipe()
-	o := newOutlet(w)
+	o := NewOutlet(w)
 	told := make(chan uint64, 10)
-	o.recovered = func(lines uint64, _ error) { told <- lines }
+	o.Recovered = func(lines uint64, _ error) { told <- lines }
 	line := strings.Repeat("x", 999) + "\n"
 	const written = 5000
 	for range written {

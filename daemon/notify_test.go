@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package main
+package daemon
 
 import (
 	"bytes"
@@ -29,12 +29,12 @@ func listenForState(t *testing.T) *net.UnixConn {
 
 func TestNobodyStarted(t *testing.T) {
 	t.Setenv("NOTIFY_SOCKET", "")
-	m, err := whoStarted(slog.New(slog.DiscardHandler))
+	m, err := WhoStarted(slog.New(slog.DiscardHandler))
 	if m != nil || err != nil {
 		t.Fatalf("%v, %v", m, err)
 	}
-	m.ready("nothing happens")
-	m.watch(t.Context(), nil)
+	m.Ready("nothing happens")
+	m.Watch(t.Context(), nil)
 }
 
 // A service that hangs is not said to live; one that answers again is.
@@ -43,7 +43,7 @@ func TestWatchdogWantsAnswers(t *testing.T) {
 	t.Setenv("WATCHDOG_USEC", "20000")
 	t.Setenv("WATCHDOG_PID", "")
 	var log bytes.Buffer
-	m, err := whoStarted(slog.New(slog.NewTextHandler(&log, nil)))
+	m, err := WhoStarted(slog.New(slog.NewTextHandler(&log, nil)))
 	if err != nil || m.watchdog != 20*time.Millisecond {
 		t.Fatalf("%+v, %v", m, err)
 	}
@@ -53,7 +53,7 @@ func TestWatchdogWantsAnswers(t *testing.T) {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		m.watch(ctx, func(ctx context.Context) (string, error) {
+		m.Watch(ctx, func(ctx context.Context) (string, error) {
 			if calls.Add(1) <= 2 {
 				select {} // a lock that nobody gives back
 			}
@@ -77,7 +77,7 @@ func TestWatchdogOfAnother(t *testing.T) {
 	listenForState(t)
 	t.Setenv("WATCHDOG_USEC", "20000")
 	t.Setenv("WATCHDOG_PID", "1")
-	m, err := whoStarted(slog.New(slog.DiscardHandler))
+	m, err := WhoStarted(slog.New(slog.DiscardHandler))
 	if err != nil || m.watchdog != 0 {
 		t.Errorf("%+v, %v", m, err)
 	}

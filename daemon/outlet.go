@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package main
+package daemon
 
 import (
 	"bytes"
@@ -9,11 +9,11 @@ import (
 	"time"
 )
 
-// outlet is between the log and where it goes: a disk that is full, or a reader
+// Outlet is between the log and where it goes: a disk that is full, or a reader
 // who does not read, must not hold up the service. Lines wait in memory, in
 // bounds; those for which there is no room, and those that cannot be written,
 // are counted. It is safe for use by several goroutines.
-type outlet struct {
+type Outlet struct {
 	to   io.Writer
 	wake chan struct{} // has room for one: there are lines
 	done chan struct{} // closed when the last was written
@@ -25,9 +25,9 @@ type outlet struct {
 	lost    uint64 // lines, in all
 	told    uint64 // of those, in a line of the log
 
-	// recovered is told, from a goroutine of the outlet, how many lines were
+	// Recovered is told, from a goroutine of the outlet, how many lines were
 	// lost, when others can be written again. Set it before the first line.
-	recovered func(lines uint64, why error)
+	Recovered func(lines uint64, why error)
 }
 
 const (
@@ -35,14 +35,15 @@ const (
 	lastLines  = time.Second // for what waits at the end
 )
 
-func newOutlet(to io.Writer) *outlet {
-	o := &outlet{to: to, wake: make(chan struct{}, 1), done: make(chan struct{}), recovered: func(uint64, error) {}}
+// NewOutlet is before a writer, which nothing else may use.
+func NewOutlet(to io.Writer) *Outlet {
+	o := &Outlet{to: to, wake: make(chan struct{}, 1), done: make(chan struct{}), Recovered: func(uint64, error) {}}
 	go o.run()
 	return o
 }
 
 // Write takes a line. It does not wait, and never fails.
-func (o *outlet) Write(line []byte) (int, error) {
+func (o *Outlet) Write(line []byte) (int, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.closed || len(o.lines)+o.writing+len(line) > outletRoom {
@@ -58,14 +59,14 @@ func (o *outlet) Write(line []byte) (int, error) {
 }
 
 // Lost is how many lines were lost.
-func (o *outlet) Lost() uint64 {
+func (o *Outlet) Lost() uint64 {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.lost
 }
 
 // Close writes what waits, and gives up on it after a moment.
-func (o *outlet) Close() {
+func (o *Outlet) Close() {
 	o.mu.Lock()
 	o.closed = true
 	o.mu.Unlock()
@@ -77,7 +78,7 @@ func (o *outlet) Close() {
 }
 
 // run writes. Nothing else does.
-func (o *outlet) run() {
+func (o *Outlet) run() {
 	defer close(o.done)
 	var last []byte // written already: its room is used again
 	var why error   // why lines could not be written
@@ -105,7 +106,7 @@ func (o *outlet) run() {
 }
 
 // wrote counts what was not, or tells of it when the rest was.
-func (o *outlet) wrote(lines []byte, n int, err, why error) {
+func (o *Outlet) wrote(lines []byte, n int, err, why error) {
 	o.mu.Lock()
 	o.writing = 0
 	o.lost += uint64(bytes.Count(lines[n:], []byte("\n")))
@@ -115,6 +116,6 @@ func (o *outlet) wrote(lines []byte, n int, err, why error) {
 	}
 	o.mu.Unlock()
 	if err == nil && untold > 0 {
-		o.recovered(untold, why)
+		o.Recovered(untold, why)
 	}
 }
