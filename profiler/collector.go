@@ -250,7 +250,13 @@ func (c *collector) add(n sampler.Count) {
 	}
 	for i, addr := range n.Stack.User {
 		a := profile.Address{Addr: addr, Return: n.Stack.IsReturn(i)}
-		ids = append(ids, c.builder.Address(addr, c.mappingOf(t, a.Lookup()), a.Return))
+		in := c.mappingOf(t, a.Lookup())
+		if in == profile.NoMapping {
+			// Where a walk went astray this is no address but a word of the
+			// stack, or of whatever a register pointed to: nobody may see it.
+			addr = 0
+		}
+		ids = append(ids, c.builder.Address(addr, in, a.Return))
 	}
 	c.ids = ids
 	if n.Stack.End != profile.EndNone {
