@@ -9,7 +9,6 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"net/netip"
 	"syscall"
 
 	"google.golang.org/grpc/credentials"
@@ -18,11 +17,7 @@ import (
 
 // checkLoopback refuses to go without certificates to where others can reach.
 func checkLoopback(verb, address string) error {
-	host, _, err := net.SplitHostPort(address)
-	if err != nil {
-		host = address
-	}
-	if ip, err := netip.ParseAddr(host); err == nil && ip.IsLoopback() || host == "localhost" {
+	if OnLoopback(address) {
 		return nil
 	}
 	return notLoopback(fmt.Sprintf("security mode none may not %s %q, which is not on the loopback interface", verb, address), "use mode mtls, or 127.0.0.1")

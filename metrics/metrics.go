@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package metrics is what Prometheus is told of a service that runs sessions:
+// how many, how fast they began, how they ended, what was lost, and who was
+// refused. No label has a value that a stranger chooses, nor one that is another
+// with each session: there are no PIDs in it, and no names of peers.
+package metrics
+
+import (
+	"net/http"
+	"runtime"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/carverauto/serviceradar-profiler/profile"
+	"github.com/carverauto/serviceradar-profiler/session"
+)
+
+// Metrics are those of one service. All methods may be called from several
+// goroutines.
+type Metrics struct {
+	registry *prometheus.Registry
+
+	started     prometheus.Counter
+	ended       *prometheus.CounterVec // state, code
+	recordings  *prometheus.CounterVec // event, user_stacks
+	waited      prometheus.Histogram
+	starting    prometheus.Histogram
+	firstSample prometheus.Histogram
+	symbolizing prometheus.Histogram
+	sampled     prometheus.Counter
+	samples     map[string]prometheus.Counter
+
+	calls   *prometheus.CounterVec // call, code
+	rpcs    *prometheus.CounterVec // code
+	refused *prometheus.CounterVec // code
+	reloads *prometheus.CounterVec // result
+	codes   codes
+}
+
+// New makes the metrics of a service of that version. now is asked for what
+// changes by itself, once each time they are read.
+func New(version string, now func() State) *Metrics {
+	m := &Metrics{registry: prometheus.NewRegistry(), samples: map[string]prometheus.Counter{}}
+	m.sessions()
+	m.calls = m.counters("calls_total", "Calls to start, get, list, watch, fetch or cancel sessions, by how they were answered: ok, or the code of the refusal or failure.", "call", "code")
+	for _, call := range []string{"start", "get", "list", "watch", "fetch", "cancel"} {
+		m.calls.WithLabelValues(call, codeOK)
+	}
+	m.rpcs = m.counters("rpcs_failed_total", "Calls by gRPC that were not answered with OK, of all services, by gRPC's code.", "code")
+	m.refused = m.counters("connections_refused_total", "Connections that were refused before any call, by reason.", "code")
+	m.reloads = m.counters("config_reloads_total", "How often the configuration was read again, by result.", "result")
+	for _, result := range []string{reloadTaken, reloadRefused} {
+		m.reloads.WithLabelValues(result)
+	}
+	m.registry.MustRegister(
+		collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		&current{now},
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: name("build_info"), Help: "1, with what was built.",
+			ConstLabels: prometheus.Labels{"version": version, "go_version": runtime.Version(), "arch": runtime.GOARCH},
+		}, func() float64 { return 1 }),
+	)
+	return m
+}
+
+func name(s string) string { return "srprof_" + s }
+
+func (m *Metrics) counters(n, help string, labels ...string) *prometheus.CounterVec {
+	c := prometheus.NewCounterVec(prometheus.CounterOpts{Name: name(n), Help: help}, labels)
+	m.registry.MustRegister(c)
+	return c
+}
+
+func (m *Metrics) counter(n, help string) prometheus.Counter {
+	c := prometheus.NewCounter(prometheus.CounterOpts{Name: name(n), Help: help})
+	m.registry.MustRegister(c)
+	return c
+}
+
+func (m *Metrics) histogram(n, help string, buckets ...float64) prometheus.Histogram {
+	h := prometheus.NewHistogram(prometheus.HistogramOpts{Name: name(n), Help: help, Buckets: buckets})
+	m.registry.MustRegister(h)
+	return h
+}
+
+// sessions makes what is told of sessions.
+func (m *Metrics) sessions() {
+	m.started = m.counter("sessions_started_total", "Sessions that began to sample.")
+	m.ended = m.counters("sessions_ended_total", "Sessions that ended, by their state and the code of what made them fail or be canceled.", "state", "code")
+	m.ended.WithLabelValues(string(session.StateSucceeded), codeOK)
+	m.recordings = m.counters("recordings_total", "Profiles that were recorded, by what made the kernel take samples and how user stacks were walked.", "event", "user_stacks")
+	m.waited = m.histogram("session_wait_seconds", "From the request to a session's turn.", .001, .01, .1, 1, 5, 10, 30, 60, 120, 300, 600)
+	m.starting = m.histogram("session_start_seconds", "From a session's turn until sampling was on.", .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5)
+	m.firstSample = m.histogram("first_sample_seconds", "From a session's turn to its first sample: a target that sleeps makes it late.", .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 10, 60)
+	m.symbolizing = m.histogram("symbolize_seconds", "From the end of sampling to names.", .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30)
+	m.sampled = m.counter("sampled_seconds_total", "Time that sessions sampled for, together.")
+	for _, c := range []struct{ name, help string }{
+		{"samples_total", "Samples that were kept."},
+		{"samples_lost_total", "Samples that were taken, but not kept for lack of room."},
+		{"samples_truncated_total", "Samples that were kept, but whose stack was cut at the depth limit."},
+		{"samples_unknown_total", "Samples that were kept, but have a frame without a name."},
+	} {
+		m.samples[c.name] = m.counter(c.name, c.help)
+	}
+}
+
+// Session takes note that a session began to sample, or has ended. turn is when
+// it had its place, zero if it never had one; meta is of its profile, nil if it
+// has none.
+func (m *Metrics) Session(now *session.Session, turn time.Time, meta *profile.Metadata) {
+	if now.State == session.StateRunning {
+		m.started.Inc()
+		m.waited.Observe(turn.Sub(now.Created).Seconds())
+		m.starting.Observe(now.Started.Sub(turn).Seconds())
+		return
+	}
+	if !now.State.Final() {
+		return
+	}
+	code := codeOK
+	if now.Err != nil {
+		code = m.codes.bounded(now.Err.Code)
+	}
+	m.ended.WithLabelValues(string(now.State), code).Inc()
+	if meta == nil {
+		return
+	}
+	m.recordings.WithLabelValues(meta.Event, meta.UserStacks).Inc()
+	if !meta.FirstSample.IsZero() {
+		m.firstSample.Observe(meta.FirstSample.Sub(turn).Seconds())
+	}
+	m.symbolizing.Observe((time.Duration(meta.SymbolizeNs) * time.Nanosecond).Seconds())
+	m.sampled.Add(meta.Duration().Seconds())
+	m.samples["samples_total"].Add(float64(meta.Counts.Samples))
+	m.samples["samples_lost_total"].Add(float64(meta.Counts.Lost))
+	m.samples["samples_truncated_total"].Add(float64(meta.Counts.Truncated))
+	m.samples["samples_unknown_total"].Add(float64(meta.Counts.Unknown))
+}
+
+// ConnectionRefused takes note of a connection that came to nothing.
+func (m *Metrics) ConnectionRefused(code string) {
+	m.refused.WithLabelValues(m.codes.bounded(code)).Inc()
+}
+
+// RPCFailed takes note of a call that was not answered with OK.
+func (m *Metrics) RPCFailed(code string) { m.rpcs.WithLabelValues(m.codes.bounded(code)).Inc() }
+
+const reloadTaken, reloadRefused = "taken", "refused"
+
+// Reloaded takes note that the configuration was read again.
+func (m *Metrics) Reloaded(taken bool) {
+	if taken {
+		m.reloads.WithLabelValues(reloadTaken).Inc()
+	} else {
+		m.reloads.WithLabelValues(reloadRefused).Inc()
+	}
+}
+
+// Handler answers Prometheus. Few may ask at once: each answer looks at all.
+func (m *Metrics) Handler() http.Handler {
+	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{MaxRequestsInFlight: 4, Timeout: 8 * time.Second, EnableOpenMetrics: true})
+}
