@@ -24,7 +24,7 @@ var layers = [][]string{
 	0: {"profile", "bpf", "config", "auth", "proto/*", "proto/*/*"},
 	1: {"session", "process", "object", "encoding/*"},
 	2: {"debugfile", "dwarf", "unwind", "encoding", "remedy", "privilege"},
-	3: {"symbol", "sampler", "remote", "access", "session/sessiontest"},
+	3: {"symbol", "sampler", "remote", "access", "metrics", "session/sessiontest"},
 	4: {"profiler", "debugdir", "daemon", "agent"},
 	5: {"cmd/*"},
 	6: {"test/programs", "."},
@@ -45,6 +45,7 @@ var doors = []struct {
 	{"google.golang.org/grpc", []string{"remote", "auth", "proto/*", "proto/*/*", "cmd/*", "test/*"}, "services meet as session.Runner, not as gRPC"},
 	{module + "proto/", []string{"remote", "test/*"}, "messages are a form of ours on the wire, and stay there"},
 	{"github.com/spiffe/go-spiffe", []string{"auth"}, "who a peer is, is found out in one place"},
+	{"github.com/prometheus", []string{"metrics"}, "services count; what Prometheus makes of it has one place"},
 	{"github.com/spf13/cobra", []string{"cmd/*"}, "only commands have command lines"},
 	{"github.com/chromedp", []string{"test/browser"}, "only tests drive a browser"},
 }

@@ -13,11 +13,11 @@ const nobodyMay = `nobody may use it: "access.roles" gives nobody a role; for ex
 
 // reload reads the configuration again, on SIGHUP. All of it is checked before
 // any of it is used: what is wrong changes nothing.
-func (s *service) reload() {
+func (s *service) reload() (taken bool) {
 	fresh, err := load(s.path)
 	if err != nil {
 		s.log.Error("the configuration was not read again: what was there before stays in force", "error", err.Error())
-		return
+		return false
 	}
 	old := s.settings
 	for _, fixed := range []struct {
@@ -28,6 +28,7 @@ func (s *service) reload() {
 		{"host_ip", fresh.HostIP == old.HostIP},
 		{"security", reflect.DeepEqual(fresh.Security, old.Security)},
 		{"logging", reflect.DeepEqual(fresh.Logging, old.Logging)},
+		{"metrics", fresh.Metrics == old.Metrics},
 		{"profiler.spool_dir", fresh.Profiler.SpoolDir == old.Profiler.SpoolDir},
 		{"profiler.chunk_size_bytes", fresh.Profiler.ChunkSizeBytes == old.Profiler.ChunkSizeBytes},
 	} {
@@ -35,16 +36,16 @@ func (s *service) reload() {
 			s.log.Warn("this change needs a restart", "key", fixed.key)
 		}
 	}
-	fresh.ListenAddr, fresh.HostIP, fresh.Security, fresh.Logging = old.ListenAddr, old.HostIP, old.Security, old.Logging
+	fresh.ListenAddr, fresh.HostIP, fresh.Security, fresh.Logging, fresh.Metrics = old.ListenAddr, old.HostIP, old.Security, old.Logging, old.Metrics
 	fresh.Profiler.SpoolDir, fresh.Profiler.ChunkSizeBytes = old.Profiler.SpoolDir, old.Profiler.ChunkSizeBytes
 	// Both were found good by load.
 	if err := s.gate.SetPolicy(&fresh.Access); err != nil {
 		s.log.Error("the rules of access were not changed", "error", err.Error())
-		return
+		return false
 	}
 	if err := s.sessions.SetLimits(fresh.Profiler); err != nil {
 		s.log.Error("the limits were not changed", "error", err.Error())
-		return
+		return false
 	}
 	s.settings = fresh
 	if err := auth.Reread(s.creds); err != nil {
@@ -54,4 +55,5 @@ func (s *service) reload() {
 		s.log.Warn(nobodyMay)
 	}
 	s.log.Info("the configuration was read again", "file", s.path)
+	return true
 }

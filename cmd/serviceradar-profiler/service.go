@@ -10,16 +10,16 @@ import (
 	"net"
 	"os"
 	"os/signal"
-	"sync/atomic"
 	"syscall"
 	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
-	"google.golang.org/grpc/stats"
 
 	"github.com/carverauto/serviceradar-profiler/access"
+	"github.com/carverauto/serviceradar-profiler/auth"
 	"github.com/carverauto/serviceradar-profiler/daemon"
+	"github.com/carverauto/serviceradar-profiler/metrics"
 	"github.com/carverauto/serviceradar-profiler/profiler"
 	"github.com/carverauto/serviceradar-profiler/remote"
 )
@@ -44,6 +44,8 @@ type service struct {
 	server      *grpc.Server
 	connections connections
 	manager     *daemon.Manager
+	metrics     *metrics.Metrics
+	scrapes     *metrics.Server
 }
 
 // serve runs the service until ctx is over.
@@ -65,13 +67,12 @@ func serve(ctx context.Context, path string, out daemon.Streams) error {
 		log.Info("settings come from the environment", "variables", settings.source.Variables)
 	}
 	s := &service{path: path, settings: settings, log: log, audit: audit}
-	if s.creds, err = settings.Security.ServerCredentials(settings.ListenAddr, log); err != nil {
-		return settings.source.Wrong("security", err)
-	}
-	if s.listener, err = daemon.Listen(settings.ListenAddr); err != nil {
+	s.metrics = s.measure(lines)
+	if err := s.listen(); err != nil {
 		return err
 	}
 	defer s.listener.Close()
+	defer s.scrapes.Close()
 	if s.manager, err = daemon.WhoStarted(log); err != nil {
 		return err
 	}
@@ -80,13 +81,36 @@ func serve(ctx context.Context, path string, out daemon.Streams) error {
 		return err
 	}
 	defer s.recorder.Close()
-	s.server = grpc.NewServer(append(remote.ServerOptions(log), grpc.Creds(s.creds), grpc.StatsHandler(&s.connections))...)
+	s.connections.failed = s.metrics.RPCFailed
+	creds := &counted{s.creds, s.metrics.ConnectionRefused}
+	s.server = grpc.NewServer(append(remote.ServerOptions(log), grpc.Creds(creds), grpc.StatsHandler(&s.connections))...)
 	if err := s.register(); err != nil {
 		return err
 	}
+	return s.run(ctx, reload)
+}
+
+// listen finds the certificates and opens the ports.
+func (s *service) listen() (err error) {
+	c := s.settings
+	if s.creds, err = c.Security.ServerCredentials(c.ListenAddr, s.log); err != nil {
+		return c.source.Wrong("security", err)
+	}
+	if s.listener, err = daemon.Listen(c.ListenAddr); err != nil {
+		return err
+	}
+	if s.scrapes, err = metrics.Listen(&c.Metrics, auth.HTTPS(s.creds)); err != nil {
+		s.listener.Close()
+	}
+	return err
+}
+
+// run serves until ctx is over.
+func (s *service) run(ctx context.Context, reload <-chan os.Signal) error {
 	failed := make(chan error, 1)
 	go func() { failed <- s.server.Serve(s.listener) }()
-	log.Info("listening", "address", s.listener.Addr().String(), "version", profiler.Version(), "pid", os.Getpid())
+	s.log.Info("listening", "address", s.listener.Addr().String(), "version", profiler.Version(), "pid", os.Getpid())
+	s.scrapes.Serve(s.metrics, s.log)
 	s.manager.Ready(s.listeningAt())
 	go s.manager.Watch(ctx, s.answers)
 	for {
@@ -95,7 +119,7 @@ func serve(ctx context.Context, path string, out daemon.Streams) error {
 			return s.stop()
 		case <-reload:
 			s.manager.Reloading()
-			s.reload()
+			s.metrics.Reloaded(s.reload())
 			s.manager.Ready(s.listeningAt())
 		case err := <-failed:
 			return fmt.Errorf("%w at %s: %w", daemon.ErrCannotServe, s.listener.Addr(), err)
@@ -111,6 +135,7 @@ func (s *service) prepare() (err error) {
 		return err
 	}
 	s.sessions.Log = s.log
+	s.sessions.Changed = func(c profiler.Change) { s.metrics.Session(&c.Session, c.Turn, c.Meta) }
 	if s.gate, err = access.New(s.sessions, &s.settings.Access, s.audit); err != nil {
 		return err
 	}
@@ -129,8 +154,9 @@ func (s *service) register() error {
 	if err != nil {
 		return fmt.Errorf("find this host's name: %w", err)
 	}
-	remote.NewServer(s.gate, s.settings.Profiler.ChunkSizeBytes).Register(s.server)
-	remote.RegisterServiceRadar(s.server, s.gate, remote.About{
+	runner := s.metrics.Runner(s.gate)
+	remote.NewServer(runner, s.settings.Profiler.ChunkSizeBytes).Register(s.server)
+	remote.RegisterServiceRadar(s.server, runner, remote.About{
 		Host: host, HostIP: daemon.HostIP(s.settings.ListenAddr, s.settings.HostIP), Version: profiler.Version(),
 		Limits: func() remote.Limits {
 			limits := s.sessions.Limits()
@@ -171,46 +197,4 @@ func (s *service) stop() error {
 	hard.Stop()
 	s.log.Info("stopped")
 	return nil
-}
-
-// connections counts those that are open. It is a stats.Handler.
-type connections struct{ open atomic.Int64 }
-
-// HandleConn counts.
-func (c *connections) HandleConn(_ context.Context, s stats.ConnStats) {
-	switch s.(type) {
-	case *stats.ConnBegin:
-		c.open.Add(1)
-	case *stats.ConnEnd:
-		c.open.Add(-1)
-	}
-}
-
-// TagConn is of gRPC's interface, as the next two.
-func (c *connections) TagConn(ctx context.Context, _ *stats.ConnTagInfo) context.Context { return ctx }
-
-// TagRPC does nothing.
-func (c *connections) TagRPC(ctx context.Context, _ *stats.RPCTagInfo) context.Context { return ctx }
-
-// HandleRPC does nothing.
-func (c *connections) HandleRPC(context.Context, stats.RPCStats) {}
-
-// whileAny calls alone when nobody has been connected for some time.
-func (c *connections) whileAny(ctx context.Context, end func()) {
-	tick := time.NewTicker(lookEvery)
-	defer tick.Stop()
-	last := time.Now()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-		if c.open.Load() > 0 {
-			last = time.Now()
-		} else if time.Since(last) >= alone {
-			end()
-			return
-		}
-	}
 }

@@ -9,17 +9,19 @@ import (
 	"github.com/carverauto/serviceradar-profiler/auth"
 	"github.com/carverauto/serviceradar-profiler/config"
 	"github.com/carverauto/serviceradar-profiler/daemon"
+	"github.com/carverauto/serviceradar-profiler/metrics"
 	"github.com/carverauto/serviceradar-profiler/profiler"
 )
 
 // settings are the configuration file. Each key is in docs/configuration.md.
 type settings struct {
-	ListenAddr string          `json:"listen_addr"` // host:port; no host means all interfaces
-	HostIP     string          `json:"host_ip"`     // that ServiceRadar knows this host by; "" is found out
-	Security   auth.Security   `json:"security"`
-	Access     access.Policy   `json:"access"`
-	Profiler   profiler.Limits `json:"profiler"`
-	Logging    daemon.Logging  `json:"logging"`
+	ListenAddr string           `json:"listen_addr"` // host:port; no host means all interfaces
+	HostIP     string           `json:"host_ip"`     // that ServiceRadar knows this host by; "" is found out
+	Security   auth.Security    `json:"security"`
+	Access     access.Policy    `json:"access"`
+	Profiler   profiler.Limits  `json:"profiler"`
+	Logging    daemon.Logging   `json:"logging"`
+	Metrics    metrics.Settings `json:"metrics"`
 
 	source daemon.Source
 }
@@ -66,6 +68,7 @@ func load(path string) (*settings, error) {
 		{"access", s.Access.Validate()},
 		{"profiler", s.Profiler.Validate()},
 		{"logging", s.Logging.Validate()},
+		{"metrics", s.Metrics.Validate(&s.Security)},
 	} {
 		if check.err != nil {
 			return nil, s.source.Wrong(check.key, check.err)
