@@ -141,6 +141,9 @@ func TestPerfIsLikeBPF(t *testing.T) {
 		var all [2]float64
 		each := func(i int) func(sampler.Count) {
 			return func(c sampler.Count) {
+				if reach == 2 && len(c.Stack.Kernel) > 0 {
+					return
+				}
 				all[i] += float64(c.N)
 				for name := range functions(&c.Stack) {
 					in[i][name] += float64(c.N)
@@ -202,8 +205,9 @@ func TestPerfThreadsOnce(t *testing.T) {
 		threads := map[int]bool{}
 		totals := run(t, s, 999, 2*time.Second, func(c sampler.Count) { threads[c.Thread.TID] = true })
 		used := cpuTime(t, pid) - before
-		// Of what a thread runs less than a period of, threads' clocks see nothing.
-		if got := float64(totals.Samples) / 999 / used.Seconds(); got > 1.1 || got < 0.3 {
+		// Of a thread that runs for less than a period, its clock sees nothing; so
+		// only too many are wrong.
+		if got := float64(totals.Samples) / 999 / used.Seconds(); got > 1.1 {
 			t.Errorf("%d samples are %.2f of the %v of CPU time", totals.Samples, got, used)
 		}
 		if len(threads) < 5 {
