@@ -4,6 +4,7 @@
 # make test      everything: installs what it needs from Debian, then all tests
 # make vmtest    only what boots other kernels in QEMU; part of make test
 # make demo      records a demo program for 3 s and shows where its time went
+# make soak      10,000 sessions on the real service; SESSIONS=2000 for fewer
 # make bench     the figures of docs/benchmarks.md, beside perf and bpftrace
 # make generate  BPF objects, bindings and code for messages again (needs
 #                Debian's clang-14 and protoc)
@@ -20,7 +21,7 @@ export SRPROF_REQUIRE_ALL ?= 1
 VERSION ?= $(shell bash deploy/version.sh)
 STAMP = -X github.com/carverauto/serviceradar-profiler/profiler.version=$(VERSION)
 
-.PHONY: build test unit vmtest otel deps demo generate generated lint bench clean
+.PHONY: build test unit vmtest otel deps demo soak generate generated lint bench clean
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(STAMP)' -o bin/ ./cmd/...
@@ -57,6 +58,11 @@ generated: generate
 demo: build
 	$(GO) build -trimpath -o bin/demo ./test/programs/demo
 	bash test/demo.sh
+
+SESSIONS ?= 10000
+
+soak:
+	$(GO) test -count=1 -v -timeout 12h -run TestSoak ./test/soak -args -sessions $(SESSIONS)
 
 bench: build
 	bash test/bench/deps.sh
