@@ -59,10 +59,16 @@ func (h Host) Fill(us []profile.Unnamed) {
 		switch name := owners[u.Path]; {
 		case name != "":
 			u.Remedy = "install " + debugPackage(name, system.archive)
-		case h.exists("usr/lib/sysimage/rpm") || h.exists("var/lib/rpm"):
+		case h.rpms():
 			u.Remedy = "run debuginfo-install $(rpm -qf " + quoted(u.Path) + ")"
 		}
 	}
+}
+
+// rpms says whether the host is made of rpm packages. Their database is there
+// too where the program rpm is but a tool; then the other one has the files.
+func (h Host) rpms() bool {
+	return !h.exists("var/lib/dpkg/status") && (h.exists("usr/lib/sysimage/rpm") || h.exists("var/lib/rpm"))
 }
 
 func wantsFile(u *profile.Unnamed) bool {

@@ -75,6 +75,11 @@ func TestFill(t *testing.T) {
 	fedora, _ := host(t, "ID=fedora\n", "usr/lib/sysimage/rpm/rpmdb.sqlite", "")
 	check("Fedora", fedora, stripped, "run debuginfo-install $(rpm -qf /usr/lib/x86_64-linux-gnu/libssl.so.3)")
 
+	both, _ := host(t, bookworm, "var/lib/dpkg/status", "", "var/lib/dpkg/info/libssl3:amd64.list", lists, "var/lib/rpm/rpmdb.sqlite", "")
+	check("Debian with the program rpm", both, stripped, "install libssl3-dbgsym from the archive debian-debug")
+	none, _ := host(t, bookworm, "var/lib/dpkg/status", "", "var/lib/rpm/rpmdb.sqlite", "")
+	check("Debian with the program rpm, of no package", none, stripped, anywhere)
+
 	other := stripped
 	other.BuildID = "00ff"
 	check("another file of that path", debian, other, anywhere)
