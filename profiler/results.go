@@ -193,7 +193,7 @@ func (s *Sessions) decode(ctx context.Context, r *run, result *content) (p *prof
 	switch {
 	case errors.Is(err, pprof.ErrTooLarge):
 		return nil, &session.Error{Code: "too_large_to_convert", Kind: session.ErrTooLarge, Problem: "the profile is too large to be converted by the profiler", Cause: err,
-			Remedy: "fetch it as pprof, and convert it where you are"}
+			Remedy: "fetch it as pprof, and convert it where there is memory for it (srprof fetch --max-profile)"}
 	case err != nil:
 		return nil, asError(err)
 	}

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"slices"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/carverauto/serviceradar-profiler/encoding"
 	"github.com/carverauto/serviceradar-profiler/encoding/folded"
+	"github.com/carverauto/serviceradar-profiler/encoding/pprof"
 	"github.com/carverauto/serviceradar-profiler/encoding/report"
 	"github.com/carverauto/serviceradar-profiler/profile"
 	"github.com/carverauto/serviceradar-profiler/session"
@@ -27,6 +29,7 @@ type destination struct {
 	explain  bool
 	names    string
 	annotate string
+	largest  largestFlag
 }
 
 // What --names and --annotate may say.
@@ -43,6 +46,26 @@ func (d *destination) addFlags(c *cobra.Command) {
 	f.StringVar(&d.names, "names", "short", "short: without parameters, template arguments as <...>; full: as demangled. pprof always has full names")
 	f.StringVar(&d.annotate, "annotate", "kernel", "suffixes in folded text. kernel: _[k] on kernel functions; all: also _[i] on inlined ones and _[j] on code made at run time; none")
 	f.BoolVar(&d.explain, "explain", false, "also say which code has no name, why, and what to do about it")
+}
+
+// largestFlag is how large a profile may be that is read here, in MiB as it is
+// when nothing is compressed; zero stands for the default.
+type largestFlag int64
+
+func (l *largestFlag) addFlag(c *cobra.Command) {
+	c.Flags().Int64Var((*int64)(l), largestName, pprof.MaxSize>>20,
+		fmt.Sprintf("MiB that a profile may have, uncompressed, to be read here; reading may take %d times that memory", pprof.MemoryPerByte))
+}
+
+const largestName = "max-profile"
+
+// read reads a profile from anywhere.
+func (l largestFlag) read(from io.Reader) (*profile.Profile, error) {
+	size := int64(cmp.Or(l, pprof.MaxSize>>20))
+	if size < 1 || size > maxFetched>>20 {
+		return nil, session.Invalid("bad_max_profile", fmt.Sprintf("--%s is %d", largestName, size), fmt.Sprintf("choose from 1 to %d", maxFetched>>20))
+	}
+	return pprof.ReadUpTo(from, size<<20)
 }
 
 // toStdout says whether standard output gets a profile.

@@ -48,6 +48,7 @@ Exit codes: 0 ok, 1 failure, 2 usage, 4 not permitted, 5 no samples.`,
 		},
 	}
 	d.addFlags(c)
+	d.largest.addFlag(c)
 	n.addFlags(c)
 	n.completeIDs(c)
 	return c
@@ -66,8 +67,9 @@ func (d *destination) take(ctx context.Context, s streams, there session.Runner,
 		return nil, err
 	}
 	var p *profile.Profile
-	if len(rest) > 0 || d.explain || f.size <= worthReading {
-		if p, err = f.read(); err != nil {
+	needed := len(rest) > 0 || d.explain
+	if needed || f.size <= worthReading {
+		if p, err = f.read(d.largest); err != nil && (needed || !errors.Is(err, pprof.ErrTooLarge)) {
 			return nil, err
 		}
 	}
@@ -131,14 +133,14 @@ func fetch(ctx context.Context, there session.Runner, id session.ID) (*fetched, 
 // reader reads it from its start.
 func (f *fetched) reader() io.Reader { return io.NewSectionReader(f.file, 0, f.size) }
 
-func (f *fetched) read() (*profile.Profile, error) {
-	p, err := pprof.Read(f.reader())
+func (f *fetched) read(largest largestFlag) (*profile.Profile, error) {
+	p, err := largest.read(f.reader())
 	if err == nil {
 		return p, nil
 	}
 	e := unreadable("of session "+string(f.session.ID), err)
 	if errors.Is(err, pprof.ErrTooLarge) {
-		e.Remedy = "take it as it is: srprof fetch ID --output x.pb.gz"
+		e.Remedy = "take it as it is: srprof fetch ID --output x.pb.gz; or raise --" + largestName + " where there is memory for it"
 	}
 	return nil, e
 }

@@ -33,8 +33,13 @@ func (s *stranger) Fetch(context.Context, session.ID, session.Want) (*session.Co
 // takeFrom fetches into files in a directory of its own.
 func takeFrom(t *testing.T, s *stranger, names ...string) (dir, stderr string, err error) {
 	t.Helper()
+	return takeFromUpTo(t, s, 0, names...)
+}
+
+func takeFromUpTo(t *testing.T, s *stranger, largest largestFlag, names ...string) (dir, stderr string, err error) {
+	t.Helper()
 	dir = t.TempDir()
-	d := destination{names: "short", annotate: "kernel"}
+	d := destination{names: "short", annotate: "kernel", largest: largest}
 	for _, name := range names {
 		d.outputs = append(d.outputs, filepath.Join(dir, name))
 	}
@@ -126,5 +131,32 @@ func TestFetchLarge(t *testing.T) {
 	}
 	if info, err := os.Stat(filepath.Join(dir, "x.pb.gz")); err != nil || info.Size() != size {
 		t.Errorf("%v, %v", info, err)
+	}
+}
+
+// Whoever has the memory converts what is too large as a rule, and whoever has
+// not takes it as it is.
+func TestFetchLargerThanIsRead(t *testing.T) {
+	b := profile.NewBuilder()
+	b.Add(profile.Thread{PID: 1, TID: 1, Comm: "x"}, []profile.AddressID{b.Address(1, b.Mapping(profile.Mapping{Path: "x", Start: 0, Limit: 9}), false)}, false, 1)
+	p := b.Profile()
+	p.Meta = profile.Metadata{Tool: "x", FrequencyHz: 99, Targets: []profile.Target{{PID: 1, Name: "x"}}, Warnings: []string{strings.Repeat("long ", pprof.MaxSize/5)}}
+	p.Count()
+	var encoded bytes.Buffer
+	if err := pprof.Write(&encoded, p); err != nil {
+		t.Fatal(err)
+	}
+	from := func() *stranger { return &stranger{size: int64(encoded.Len()), body: bytes.NewReader(encoded.Bytes())} }
+	if _, stderr, err := takeFrom(t, from(), "x.pb.gz"); err != nil || !strings.Contains(stderr, "wrote ") {
+		t.Errorf("as it came: %v: %.200s", err, stderr)
+	}
+	if _, _, err := takeFrom(t, from(), "x.folded"); err == nil || errorCode(err) != "profile_too_large" || !strings.Contains(err.Error(), "--max-profile") {
+		t.Errorf("as folded text: %v, want code profile_too_large", err)
+	}
+	if _, stderr, err := takeFromUpTo(t, from(), 100, "x.folded"); err != nil || !strings.Contains(stderr, "wrote ") {
+		t.Errorf("as folded text, with more memory: %v: %.200s", err, stderr)
+	}
+	if _, _, err := takeFromUpTo(t, from(), -1, "x.folded"); err == nil || errorCode(err) != "bad_max_profile" {
+		t.Errorf("with less than nothing: %v, want code bad_max_profile", err)
 	}
 }

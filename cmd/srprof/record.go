@@ -63,6 +63,7 @@ Exit codes: 0 ok, 1 failure, 2 usage, 4 not permitted, 5 no samples,
 	r.asking.addFlags(c)
 	r.debug.addFlags(c)
 	r.destination.addFlags(c)
+	r.largest.addFlag(c)
 	r.addServiceFlags(c)
 	r.connection.addFlags(c)
 	return c
@@ -73,7 +74,7 @@ Exit codes: 0 ok, 1 failure, 2 usage, 4 not permitted, 5 no samples,
 func (r *recording) checkPlace(c *cobra.Command) error {
 	if r.connection.server == "" {
 		name := r.connection.given(c)
-		for _, f := range []string{"requester", "max-wait"} {
+		for _, f := range []string{"requester", "max-wait", largestName} {
 			if c.Flags().Changed(f) {
 				name = f
 			}

@@ -56,6 +56,7 @@ written), 2 usage.`,
 	c.Flags().Lookup("debug-dir").Usage = "directory with debug files or unstripped objects, laid out as you like; may be given several times"
 	c.Flags().BoolVar(&y.all, "all", false, "name anew what has a name, too, where the files have one")
 	y.addFlags(c)
+	y.largest.addFlag(c)
 	return c
 }
 
@@ -68,7 +69,7 @@ func symbolize(s streams, y *symbolizing) error {
 		return noDebugDir(err)
 	}
 	defer index.Close()
-	p, err := readProfile(y.file)
+	p, err := y.largest.readFile(y.file)
 	if err != nil {
 		return err
 	}
@@ -95,7 +96,7 @@ func symbolize(s streams, y *symbolizing) error {
 	return y.explainTo(s.err, p)
 }
 
-func readProfile(file string) (*profile.Profile, error) {
+func (l largestFlag) readFile(file string) (*profile.Profile, error) {
 	in := io.Reader(os.Stdin)
 	if file != stdoutName {
 		f, err := os.Open(file)
@@ -105,7 +106,7 @@ func readProfile(file string) (*profile.Profile, error) {
 		defer f.Close()
 		in = f
 	}
-	p, err := pprof.Read(in)
+	p, err := l.read(in)
 	if err != nil {
 		return nil, unreadable(file, err)
 	}
@@ -114,6 +115,10 @@ func readProfile(file string) (*profile.Profile, error) {
 
 // unreadable says why a profile cannot be read.
 func unreadable(file string, err error) *session.Error {
+	var foreseen *session.Error
+	if errors.As(err, &foreseen) {
+		return foreseen
+	}
 	e := &session.Error{Code: "profile_not_readable", Kind: fs.ErrInvalid, Cause: cause(err),
 		Problem: "cannot read the profile " + file, Remedy: "name a file that exists and that you may read"}
 	for _, known := range []struct {
@@ -122,7 +127,7 @@ func unreadable(file string, err error) *session.Error {
 	}{
 		{pprof.ErrFormat, "not_a_profile", "symbolize reads what srprof record --output x.pb.gz writes"},
 		{pprof.ErrDamaged, "profile_damaged", "copy it again, or record again"},
-		{pprof.ErrTooLarge, "profile_too_large", "record for a shorter time, or at a lower --frequency"},
+		{pprof.ErrTooLarge, "profile_too_large", "raise --" + largestName + " where there is memory for it, or record for a shorter time, or at a lower --frequency"},
 		{pprof.ErrValues, "not_a_cpu_profile", "symbolize reads profiles of CPU use"},
 	} {
 		if errors.Is(err, known.err) {

@@ -23,15 +23,25 @@ var (
 	ErrValues   = errors.New("its values are not samples of CPU use")
 )
 
-// What Read accepts at most. A profile may come from anywhere: two bytes can
-// stand for a message of 150, and gzip makes a gigabyte of a megabyte. Ours have
-// 1 to 10 MB; these limits hold 500,000 stacks of 50 frames, and keep a hostile
-// file from costing more than about a gigabyte and a half.
-const (
-	maxInput    = 64 << 20 // bytes, both before and after decompression
-	maxMessages = 1 << 20  // samples, locations, functions, mappings and strings
-	maxFields   = 6 << 20  // of samples and locations
-)
+// MaxSize is what Read accepts at most, in bytes, both before and after
+// decompression. A profile may come from anywhere: two bytes can stand for a
+// message of 150, and gzip makes a gigabyte of a megabyte. Ours have 1 to 10 MB;
+// this limit, and those for parts that follow from it, hold 500,000 stacks of 50
+// frames, and keep a hostile file from costing more than MemoryPerByte for each
+// byte of it: about a gigabyte and a half.
+const MaxSize = 64 << 20
+
+// MemoryPerByte is how much memory reading may take for a byte of the limit.
+const MemoryPerByte = 24
+
+// limits are on what a profile is made of.
+type limits struct {
+	size     int64 // bytes
+	messages int64 // samples, locations, functions, mappings and strings
+	fields   int64 // of samples and locations
+}
+
+func limitsFor(size int64) limits { return limits{size, size / 64, size / 64 * 6} }
 
 // Read reads a profile that Write wrote, or another tool's as far as it can be
 // expressed in our terms: a sample's labels are only its thread, and of several
@@ -39,15 +49,19 @@ const (
 //
 // Names that stand for the lack of one become unknown frames again, and the
 // comments that Write made of the metadata become metadata.
-func Read(r io.Reader) (*profile.Profile, error) {
-	data, err := readAll(r)
+func Read(r io.Reader) (*profile.Profile, error) { return ReadUpTo(r, MaxSize) }
+
+// ReadUpTo is Read with another limit than MaxSize.
+func ReadUpTo(r io.Reader, size int64) (*profile.Profile, error) {
+	most := limitsFor(size)
+	data, err := most.readAll(r)
 	if err != nil {
 		return nil, err
 	}
-	if data, err = uncompressed(data); err != nil {
+	if data, err = most.uncompressed(data); err != nil {
 		return nil, err
 	}
-	if err := checkMessages(data); err != nil {
+	if err := most.checkMessages(data); err != nil {
 		return nil, err
 	}
 	in, err := pb.ParseUncompressed(data)
@@ -60,16 +74,16 @@ func Read(r io.Reader) (*profile.Profile, error) {
 	return decode(in)
 }
 
-func readAll(r io.Reader) ([]byte, error) {
-	data, err := io.ReadAll(io.LimitReader(r, maxInput+1))
-	if err == nil && len(data) > maxInput {
-		err = fmt.Errorf("more than %d bytes: %w", maxInput, ErrTooLarge)
+func (most limits) readAll(r io.Reader) ([]byte, error) {
+	data, err := io.ReadAll(io.LimitReader(r, most.size+1))
+	if err == nil && int64(len(data)) > most.size {
+		err = fmt.Errorf("more than %d bytes: %w", most.size, ErrTooLarge)
 	}
 	return data, err
 }
 
 // uncompressed undoes gzip, which the format recommends but does not demand.
-func uncompressed(data []byte) ([]byte, error) {
+func (most limits) uncompressed(data []byte) ([]byte, error) {
 	if len(data) == 0 {
 		return nil, fmt.Errorf("%w: it is empty", ErrFormat)
 	}
@@ -80,7 +94,7 @@ func uncompressed(data []byte) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
-	data, err = readAll(z)
+	data, err = most.readAll(z)
 	if err != nil && !errors.Is(err, ErrTooLarge) {
 		return nil, fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
@@ -90,18 +104,18 @@ func uncompressed(data []byte) ([]byte, error) {
 // checkMessages counts what the profile is made of, before anything is made of
 // it. A profile is one protobuf message (protobuf.dev, "Encoding"): fields, each
 // a tag (number and wire type) and a value, which may be a message again.
-func checkMessages(data []byte) error {
-	messages, fields := 0, 0
+func (most limits) checkMessages(data []byte) error {
+	var messages, fields int64
 	return eachField(data, func(number uint64, content []byte) error {
-		if messages++; messages > maxMessages {
-			return fmt.Errorf("more than %d messages: %w", maxMessages, ErrTooLarge)
+		if messages++; messages > most.messages {
+			return fmt.Errorf("more than %d messages: %w", most.messages, ErrTooLarge)
 		}
 		if number != fieldSample && number != fieldLocation {
 			return nil // it has no parts, or few
 		}
 		return eachField(content, func(uint64, []byte) error {
-			if fields++; fields > maxFields {
-				return fmt.Errorf("more than %d fields: %w", maxFields, ErrTooLarge)
+			if fields++; fields > most.fields {
+				return fmt.Errorf("more than %d fields: %w", most.fields, ErrTooLarge)
 			}
 			return nil
 		})

@@ -5,6 +5,7 @@ package pprof
 import (
 	"bytes"
 	"compress/gzip"
+	"encoding/binary"
 	"errors"
 	runtimepprof "runtime/pprof"
 	"strings"
@@ -200,8 +201,8 @@ func TestReadRefuses(t *testing.T) {
 		{"changed", flipped(good), ErrDamaged},
 		{"not gzip after all", []byte{0x1f, 0x8b, 0xff, 0}, ErrDamaged},
 		{"gzip of something else", zipped(t, []byte("hello, world")), ErrFormat},
-		{"bomb", zipped(t, make([]byte, maxInput+1)), ErrTooLarge},
-		{"messages", zipped(t, bytes.Repeat([]byte{0x12, 0}, maxMessages+1)), ErrTooLarge},
+		{"bomb", zipped(t, make([]byte, MaxSize+1)), ErrTooLarge},
+		{"messages", zipped(t, bytes.Repeat([]byte{0x12, 0}, int(limitsFor(MaxSize).messages)+1)), ErrTooLarge},
 		{"lines", zipped(t, append([]byte{0x22, 0x80, 0x80, 0x80, 0x08}, bytes.Repeat([]byte{0x22, 0}, 8<<20)...)), ErrTooLarge},
 		{"heap", packed(t, heap), ErrValues},
 		{"difference", packed(t, difference), ErrValues},
@@ -212,6 +213,31 @@ func TestReadRefuses(t *testing.T) {
 	}
 	if _, err := Read(failingReader{errFailing}); !errors.Is(err, errFailing) {
 		t.Errorf("got error %v, want the reader's", err)
+	}
+}
+
+// What is too large as a rule can be read by who allows more.
+func TestReadUpTo(t *testing.T) {
+	const size = MaxSize + 1<<20
+	encoded := written(t, encodingtest.Example())
+	data, err := limitsFor(MaxSize).uncompressed(encoded)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data = append(binary.AppendUvarint(append(data, 6<<3|2), size), make([]byte, size)...) // one more string
+	if _, err := Read(bytes.NewReader(zipped(t, data))); !errors.Is(err, ErrTooLarge) {
+		t.Errorf("got error %v, want %v", err, ErrTooLarge)
+	}
+	got, err := ReadUpTo(bytes.NewReader(zipped(t, data)), 2*MaxSize)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := Read(bytes.NewReader(encoded))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(written(t, want), written(t, got)); d != "" {
+		t.Errorf("-want +got:\n%s", d)
 	}
 }
 
