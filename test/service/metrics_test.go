@@ -69,7 +69,12 @@ func get(t *testing.T, c *http.Client, url string) string {
 // runner is the service as our own client sees it.
 func (s *service) runner(t *testing.T, identity string) *remote.Client {
 	t.Helper()
-	creds, err := auth.Identity(s.dir, identity).ClientCredentials(s.address)
+	return s.runnerOf(t, auth.Identity(s.dir, identity))
+}
+
+func (s *service) runnerOf(t *testing.T, who *auth.Security) *remote.Client {
+	t.Helper()
+	creds, err := who.ClientCredentials(s.address)
 	if err != nil {
 		t.Fatal(err)
 	}
