@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/status"
 
+	sessionv1 "github.com/carverauto/serviceradar-profiler/proto/session/v1"
 	"github.com/carverauto/serviceradar-profiler/session"
 )
 
@@ -55,25 +56,59 @@ func ServerOptions(log *slog.Logger) []grpc.ServerOption {
 		}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: pingEvery / 3, PermitWithoutStream: true}),
 		grpc.ChainUnaryInterceptor(func(ctx context.Context, request any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (answer any, err error) {
-			defer func() { err = survive(ctx, log, info.FullMethod, recover(), err) }()
+			defer func() { err = survive(ctx, log, info.FullMethod, request, recover(), err) }()
 			return handle(ctx, request)
 		}),
 		grpc.ChainStreamInterceptor(func(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handle grpc.StreamHandler) (err error) {
-			defer func() { err = survive(stream.Context(), log, info.FullMethod, recover(), err) }()
-			return handle(srv, stream)
+			asked := &askedStream{ServerStream: stream}
+			defer func() { err = survive(stream.Context(), log, info.FullMethod, asked.request, recover(), err) }()
+			return handle(srv, asked)
 		}),
 	}
 }
 
+// askedStream remembers what was asked.
+type askedStream struct {
+	grpc.ServerStream
+	request any // the first message
+}
+
+// RecvMsg is of gRPC's interface.
+func (s *askedStream) RecvMsg(m any) error {
+	err := s.ServerStream.RecvMsg(m)
+	if s.request == nil && err == nil {
+		s.request = m
+	}
+	return err
+}
+
+// concerning is a log whose lines say which call they are about, and which
+// session.
+func concerning(log *slog.Logger, method string, request any) *slog.Logger {
+	log = log.With("method", method)
+	switch of := request.(type) {
+	case interface{ GetId() string }:
+		log = log.With("session", clipped(of.GetId()))
+	case interface{ GetSessionId() string }:
+		log = log.With("session", clipped(of.GetSessionId()))
+	case interface{ GetSpec() *sessionv1.Spec }:
+		log = log.With("request_id", clipped(of.GetSpec().GetRequestId()))
+	}
+	return log
+}
+
+// clipped bounds what a stranger sent.
+func clipped(s string) string { return s[:min(len(s), 128)] }
+
 // survive turns a panic into an answer, and logs what is a fault of ours.
-func survive(ctx context.Context, log *slog.Logger, method string, panicked any, err error) error {
+func survive(ctx context.Context, log *slog.Logger, method string, request, panicked any, err error) error {
 	if panicked != nil {
-		log.ErrorContext(ctx, "a call panicked", "method", method, "panic", fmt.Sprint(panicked), "stack", string(debug.Stack()))
+		concerning(log, method, request).ErrorContext(ctx, "a call panicked", "panic", fmt.Sprint(panicked), "stack", string(debug.Stack()))
 		return statusOf(&session.Error{Code: codeNames[codes.Internal], Kind: errInternal,
 			Problem: "the service met a fault of its own", Remedy: "its log has the details; please report them"}).Err()
 	}
 	if s, ok := status.FromError(err); !ok || s.Code() == codes.Internal || s.Code() == codes.Unknown {
-		log.ErrorContext(ctx, "a call failed", "method", method, "error", err)
+		concerning(log, method, request).ErrorContext(ctx, "a call failed", "error", err)
 	}
 	return err
 }

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
+	sessionv1 "github.com/carverauto/serviceradar-profiler/proto/session/v1"
 	"github.com/carverauto/serviceradar-profiler/session"
 )
 
@@ -136,8 +137,8 @@ func TestPanics(t *testing.T) {
 	if _, err := client.Get(t.Context(), "x"); err != nil {
 		t.Error(err)
 	}
-	err := survive(t.Context(), slog.New(slog.NewTextHandler(&log, nil)), "/m", "boom", nil)
-	if status.Code(err) != codes.Internal || !strings.Contains(log.String(), "boom") || !strings.Contains(log.String(), "status_test.go") {
+	err := survive(t.Context(), slog.New(slog.NewTextHandler(&log, nil)), "/m", &sessionv1.GetRequest{Id: "some-id"}, "boom", nil)
+	if status.Code(err) != codes.Internal || !strings.Contains(log.String(), "boom") || !strings.Contains(log.String(), "status_test.go") || !strings.Contains(log.String(), "method=/m session=some-id") {
 		t.Errorf("%v, logged: %s", err, log.String())
 	}
 }
