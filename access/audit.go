@@ -64,7 +64,7 @@ func (c *call) attrs(answer string) []slog.Attr {
 	if c.spec == nil {
 		return attrs
 	}
-	attrs = append(attrs, slog.String("on_behalf_of", clip(c.spec.Requester)),
+	attrs = append(attrs, slog.String("request_id", clip(c.spec.RequestID)), slog.String("on_behalf_of", clip(c.spec.Requester)),
 		slog.Float64("duration_seconds", c.spec.Duration.Seconds()), slog.Int("frequency_hz", int(c.spec.Frequency)), slog.Bool("children", c.spec.Children))
 	if n := len(c.targets); n > maxAudited {
 		attrs = append(attrs, slog.Int("more_targets", n-maxAudited))
