@@ -48,6 +48,8 @@ func bpfNotPermitted(err, memlock error) error {
 // eventError explains why the CPU clock could not be opened.
 func eventError(err error) error {
 	switch {
+	case errors.As(err, new(*session.Error)):
+		return err
 	case errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
 		problem := "opening perf events is not permitted"
 		if missing := missingFor(process.CapPerfmon); missing != "" {

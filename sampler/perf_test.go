@@ -362,6 +362,42 @@ func TestPerfTargets(t *testing.T) {
 	})
 }
 
+// What was opened is closed.
+func TestPerfGivesBack(t *testing.T) {
+	pid := start(t, busy)
+	eachReach(t, func(t *testing.T, reach int) {
+		before := descriptors(t)
+		for _, listen := range []bool{true, false} {
+			s := openPerf(t, reach, pid)
+			if err := s.Start(99); err != nil {
+				t.Fatal(err)
+			}
+			if listen {
+				n, err := s.Notices()
+				if err != nil {
+					t.Fatal(err)
+				}
+				n.Close()
+			}
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if after := descriptors(t); after != before {
+			t.Errorf("%d open files before, %d after", before, after)
+		}
+	})
+}
+
+func descriptors(t *testing.T) int {
+	t.Helper()
+	fds, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(fds)
+}
+
 // awaitFork waits for a process that a process bears and for its exec.
 func awaitFork(t *testing.T, n *sampler.Notices, parent int) int {
 	t.Helper()

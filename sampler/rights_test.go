@@ -21,7 +21,7 @@ func TestOpenLooksAgain(t *testing.T) {
 		t.Skip("needs root")
 	}
 	programs.SetSysctl(t, "kernel/perf_event_paranoid", "2") // Debian has 3, which takes more rights
-	runtime.LockOSThread() // capabilities are a thread's; this one ends with the test
+	runtime.LockOSThread()                                   // capabilities are a thread's; this one ends with the test
 	all := capabilities(t, nil)
 	without := all
 	for _, c := range []process.Capability{process.CapBPF, process.CapPerfmon, process.CapSysAdmin} {

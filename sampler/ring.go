@@ -4,12 +4,15 @@ package sampler
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"sync/atomic"
 	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/carverauto/serviceradar-profiler/session"
 )
 
 // ring is where the kernel writes the records of one CPU (perf_event_open(2),
@@ -40,6 +43,10 @@ func init() {
 func openRing(e *event, cpu, pages int) (*ring, error) {
 	page := unix.Getpagesize()
 	mem, err := unix.Mmap(e.fd, 0, (1+pages)*page, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if errors.Is(err, unix.EPERM) {
+		return nil, session.NotPermitted("ring_memory", "there is no room for the rings of perf events: they count as locked memory",
+			"raise sysctl kernel.perf_event_mlock_kb or the limit on locked memory (ulimit -l), or grant CAP_IPC_LOCK", err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("map the ring of a perf event: %w", err)
 	}

@@ -47,14 +47,35 @@ var circumstances = map[string]circumstance{
 	"neither BPF nor perf events":     {forbid: programs.Refused(unix.ENOSYS, unix.SYS_BPF, unix.SYS_PERF_EVENT_OPEN), exit: exitFailed},
 	"an unprivileged container": {caps: []process.Capability{}, own: true, exit: exitNotPermitted,
 		forbid: programs.Refused(unix.EPERM, unix.SYS_BPF, unix.SYS_PERF_EVENT_OPEN)},
-	"no BTF":                                  {shell: "mount -t tmpfs none /sys/kernel/btf"},
-	"limit on locked memory, Linux 5.11":      {wrap: []string{"prlimit", "--memlock=0", "setpriv", "--bounding-set", "-sys_resource"}},
+	"no BTF":                             {shell: "mount -t tmpfs none /sys/kernel/btf"},
+	"limit on locked memory, Linux 5.11": {wrap: []string{"prlimit", "--memlock=0", "setpriv", "--bounding-set", "-sys_resource"}},
+	"no memory for rings": {caps: []process.Capability{}, own: true, sysctl: "kernel/perf_event_mlock_kb=0",
+		wrap: []string{"prlimit", "--memlock=0"}, exit: exitNotPermitted},
 	"/proc hides the target":                  {shell: "mount -t proc -o hidepid=2 proc /proc", caps: []process.Capability{process.CapBPF, process.CapPerfmon}, exit: exitNotPermitted},
 	"no /proc":                                {shell: "mount -t tmpfs none /proc", exit: exitFailed},
 	"another PID namespace":                   {wrap: []string{"unshare", "--pid", "--fork", "--mount-proc", "sh", "-c", targetEnv + `=1 "$0" & "$0" "$@"; code=$?; kill $!; exit $code`}, another: "2"},
 	"another PID namespace, the host's PID":   {wrap: []string{"unshare", "--pid", "--fork", "--mount-proc"}, exit: exitFailed},
 	"another PID namespace, the host's /proc": {wrap: []string{"unshare", "--pid", "--fork"}},
 	"the PID that a container knows":          {another: "container", exit: exitFailed},
+}
+
+// srprof doctor tells which sampler would be used, and why.
+func TestDoctorTellsTheSampler(t *testing.T) {
+	needRoot(t)
+	for _, c := range []struct {
+		forbid string
+		exit   int
+		want   string
+	}{
+		{programs.Refused(unix.ENOSYS, unix.SYS_BPF), exitOK, `(?m)^limited +sampler +perf events, because eBPF cannot be had: user stacks are walked by frame pointer.*\n +-> eBPF needs Linux 4\.9`},
+		{programs.Refused(unix.EPERM, unix.SYS_BPF, unix.SYS_PERF_EVENT_OPEN), exitFailed, `(?m)^MISSING +sampler +loading the sampling program is not permitted.*; nor can perf events stand in: `},
+	} {
+		cmd := command(t, "doctor")
+		cmd.Env = append(cmd.Env, forbidEnv+"="+c.forbid)
+		if code, text := runCommand(t, cmd); code != c.exit || !regexp.MustCompile(c.want).MatchString(text) {
+			t.Errorf("exit code %d, want %d and %s in\n%s", code, c.exit, c.want, text)
+		}
+	}
 }
 
 // limitsRows are the rows of the table in docs/limits.md: what is missing, and
