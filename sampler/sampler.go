@@ -1,25 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package sampler is the kernel side at work. It loads the BPF program, lets
-// the CPU clock of every CPU run it, tells it whom to sample, and drains the
-// counts while sampling goes on. It knows addresses, not names.
+// Package sampler has the kernel take samples. The better way is a BPF program
+// ([BPF]) that the CPU clock of every CPU runs: it is told whom to sample, walks
+// stacks by unwind tables and counts, and the counts are drained while sampling
+// goes on. Where eBPF cannot be had, perf events alone stand in ([Perf]). Both
+// know addresses, not names.
 //
 // A [Sampler] owns everything it has in the kernel by file descriptors alone,
 // so when this process ends, in whatever way, nothing of it remains.
 package sampler
 
 import (
+	"cmp"
 	"errors"
-	"fmt"
-	"io"
-	"sync"
 	"time"
 
-	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/rlimit"
+	"golang.org/x/sys/unix"
 
-	"github.com/carverauto/serviceradar-profiler/bpf"
+	"github.com/carverauto/serviceradar-profiler/process"
 	"github.com/carverauto/serviceradar-profiler/profile"
+	"github.com/carverauto/serviceradar-profiler/session"
+	"github.com/carverauto/serviceradar-profiler/unwind"
 )
 
 // How user stacks are walked, as Metadata.UserStacks tells it.
@@ -38,213 +39,112 @@ type Options struct {
 	Children bool // more than session.MaxTargets may be sampled at once
 }
 
-// BPF is the sampler by a BPF program: the kernel filters, walks stacks by
-// unwind tables, and counts equal ones. Its methods on tables may be called
-// concurrently too.
-type BPF struct {
-	program    program // which was loaded
-	objs       objects
-	stackMaps  stackMaps // of the build for old kernels
-	walk       walkObjects
-	options    Options
-	frequency  profile.Frequency
-	events     []*event
-	possible   int // CPUs
-	epoch      uint32
-	maxFrames  int // a part walked by the kernel with this many frames was cut
-	drained    uint64
-	last       drainMark // the last drain
-	dueSamples uint64    // after so many a drain is due
-	orphans    uint64    // counts whose stack was not found
-	scratch    scratch
+// Sampler samples a set of processes. Its methods must not be called
+// concurrently, but for those on targets.
+type Sampler interface {
+	// AddTarget makes the kernel sample all threads of a process, those born
+	// later included.
+	AddTarget(pid int) error
+	// AddChild is AddTarget for a process that was just born to a target.
+	AddChild(pid, parent int) error
+	// RemoveTarget ends the sampling of a process. To remove what is not there
+	// is no error.
+	RemoveTarget(pid int) error
 
-	mu      sync.Mutex     // guards walk and what follows
-	targets map[int]uint32 // their spaces
-	tables  *tables
-	spaces  *spaces
+	// Start lets the CPU clock run, at a frequency of at most MaxFrequency().
+	// The first sample comes one period later.
+	Start(f profile.Frequency) error
+	// Notices begins to listen to what the targets do besides, after Start.
+	Notices() (*Notices, error)
+	// LookInterval is how often to ask whether a Drain is due: often enough
+	// that what is in the kernel cannot run full.
+	LookInterval() time.Duration
+	Due() (bool, error)
+	// Drain hands over what was sampled since the last drain, while sampling
+	// goes on.
+	Drain(each func(Count)) error
+	Totals() (Totals, error)
+	// Stop ends sampling; what was sampled can still be drained.
+	Stop() error
+	// Finish drains what is left after Stop.
+	Finish(each func(Count)) (Totals, error)
+
+	About() About
+	// Close gives back everything in the kernel.
+	Close() error
 }
 
-// objects is what the first samples need. It is small, so it loads at once.
-type objects struct {
-	Sample        *ebpf.Program `ebpf:"sample"`
-	CurrentConfig *ebpf.Map     `ebpf:"current_config"`
-	Filter        *ebpf.Map     `ebpf:"target_filter"`
-	Targets       *ebpf.Map     `ebpf:"targets"`
-	Cpus          *ebpf.Map     `ebpf:"cpus"`
-	Walks         *ebpf.Map     `ebpf:"walks"`
-	Counts0       *ebpf.Map     `ebpf:"counts_0"`
-	Counts1       *ebpf.Map     `ebpf:"counts_1"`
-	Stacks0       *ebpf.Map     `ebpf:"stacks_0"`
-	Stacks1       *ebpf.Map     `ebpf:"stacks_1"`
-	Regions       *ebpf.Map     `ebpf:"regions"`
-	Spaces        *ebpf.Map     `ebpf:"spaces"`
-	TaskStack     *ebpf.Map     `ebpf:"task_stack"`
-	Programs      *ebpf.Map     `ebpf:"programs"`
+// About says what a sampler is, for the profile.
+type About struct {
+	Event   string // what makes the kernel take a sample
+	CPUs    int    // sampled, after Start
+	Warning string // what its profiles lack, and what to do; "" where nothing better is to be had
 }
 
-// OpenBPF loads the program and its maps.
-func OpenBPF(o Options) (*BPF, error) {
-	if o.Targets == 0 {
-		o.Targets = 16
-	}
-	// Kernels before 5.11 count maps against RLIMIT_MEMLOCK. Where the limit
-	// cannot be raised it may still suffice, so a refusal here is not an
-	// error; making the maps tells.
-	memlock := rlimit.RemoveMemlock()
-	cpus, err := ebpf.PossibleCPU()
-	if err != nil {
-		return nil, fmt.Errorf("count CPUs: %w", err)
-	}
-	s := &BPF{options: o, possible: cpus, dueSamples: uint64(max(512, cpus*2*samplesPerLook)),
-		maxFrames: min(framesInPart, maxStack()), targets: map[int]uint32{}}
-	if err := s.openProgram(); err != nil {
-		return nil, loadError(err, memlock)
-	}
-	s.scratch.init()
-	return s, nil
+// Tables are what a Sampler has besides if it can walk user stacks by unwind
+// tables. Its methods may be called concurrently with all others.
+type Tables interface {
+	OpenTables(rows, code int) error
+	AddTable(t *unwind.Table) (TableID, error)
+	SetMappings(pid int, ms []Mapping) error
 }
 
-const (
-	framesInPart = 127   // KERNEL_FRAMES of abi.h
-	buffers      = 2     // BUFFERS of abi.h
-	regionFrames = 16384 // REGION_FRAMES
-	// samplesPerLook is how many samples a CPU may take between two looks
-	// (Due); a quarter of a region, and these, all new and 256 frames deep,
-	// fit into one.
-	samplesPerLook = 32
-	// longestWait is how long counts may stay in the kernel, so that progress
-	// looks alive.
-	longestWait = time.Second
+var (
+	_ Sampler = (*Perf)(nil)
+	_ Sampler = (*BPF)(nil)
+	_ Tables  = (*BPF)(nil)
 )
 
-// LookInterval is how often to ask whether a Drain is due, after Start: often
-// enough that the maps cannot run full.
-func (s *BPF) LookInterval() time.Duration { return lookInterval(s.frequency) }
-
-func lookInterval(f profile.Frequency) time.Duration {
-	return min(250*time.Millisecond, max(5*time.Millisecond, f.Period()*samplesPerLook))
+// Open opens the best sampler that can be had: a BPF, else a Perf. Nothing is
+// kept of what was missing, so the next call finds what was granted meanwhile.
+func Open(o Options) (Sampler, error) {
+	if _, err := allowedBuilds(); err != nil {
+		return nil, err // a mistake, nothing that the machine lacks
+	}
+	b, err := openBPF(o)
+	if err == nil {
+		return b, nil
+	}
+	p, perfErr := OpenPerf(err)
+	if perfErr != nil {
+		return nil, neither(err, perfErr)
+	}
+	return p, nil
 }
 
-// AddTarget makes the kernel sample all threads of a process, those born later
-// included.
-func (s *BPF) AddTarget(pid int) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if err := s.objs.Targets.Put(uint32(pid), uint32(0)); err != nil {
-		return fmt.Errorf("add process %d to the sampled ones: %w", pid, err)
+// openBPF is OpenBPF where its samples would be right.
+func openBPF(o Options) (*BPF, error) {
+	if !process.ShowsKernelPIDs() {
+		return nil, session.Unsupported("pid_namespace", "in a PID namespace of its own a BPF program knows processes under other PIDs than this one",
+			"run it on the host, or in a container with the host's PID namespace (docker run --pid=host)", nil)
 	}
-	s.targets[pid] = 0
-	return s.setFilter()
-}
-
-// RemoveTarget ends the sampling of a process. To remove what is not there is
-// no error.
-func (s *BPF) RemoveTarget(pid int) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	err := s.objs.Targets.Delete(uint32(pid))
-	if err != nil && !isNotExist(err) {
-		return fmt.Errorf("remove process %d from the sampled ones: %w", pid, err)
-	}
-	if s.spaces != nil {
-		s.spaces.release(s.targets[pid])
-	}
-	delete(s.targets, pid)
-	return s.setFilter()
-}
-
-// setFilter lets the targets through, and what shares a bit with them. mu must
-// be held.
-func (s *BPF) setFilter() error {
-	var f bpf.SampleFilter
-	for pid := range s.targets {
-		word := uint(pid) / 64 % uint(len(f.Word))
-		f.Word[word] |= 1 << (uint(pid) % 64)
-	}
-	if err := s.objs.Filter.Put(uint32(0), &f); err != nil {
-		return fmt.Errorf("filter the processes to sample: %w", err)
-	}
-	return nil
-}
-
-// Start opens the CPU clock of every CPU and lets it run, at a frequency of at
-// most MaxFrequency(). The first sample comes one period later.
-func (s *BPF) Start(f profile.Frequency) error {
-	s.frequency = f
-	if !s.program.stackIDs { // else the maps are made for it
-		s.maxFrames = min(framesInPart, maxStack()) // as it is now
-	}
-	cpus, err := onlineCPUs()
+	b, err := OpenBPF(o)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	for _, cpu := range cpus {
-		e, err := openClock(cpu, f)
-		if isOffline(err) {
-			continue // it went offline just now
-		}
-		if err != nil {
-			s.closeEvents()
-			return eventError(err)
-		}
-		s.events = append(s.events, e)
-		if err := e.attach(s.objs.Sample.FD()); err != nil {
-			s.closeEvents()
-			return eventError(err)
-		}
+	// Where its clock is not permitted, better to know it now.
+	if r, err := findReach(); err != nil || r != reachCPUs {
+		b.Close() //nolint:errcheck // of descriptors that are ours
+		return nil, eventError(cmp.Or(err, error(unix.EACCES)))
 	}
-	for _, e := range s.events {
-		if err := e.enable(); err != nil {
-			s.closeEvents()
-			return eventError(err)
-		}
-	}
-	return nil
+	return b, nil
 }
 
-// Suffices says whether the sampler has room for what another one was opened
-// with.
-func (s *BPF) Suffices(o Options) bool {
-	return s.options.Targets >= o.Targets && (s.options.Children || !o.Children)
-}
-
-// Program says which of the programs was loaded, for people.
-func (s *BPF) Program() string { return s.program.String() }
-
-// About says what it is.
-func (s *BPF) About() About { return About{Event: Event, CPUs: len(s.events)} }
-
-// Notices begins to listen.
-func (s *BPF) Notices() (*Notices, error) { return OpenNotices() }
-
-// Stop ends sampling; what was counted can still be drained.
-func (s *BPF) Stop() error {
-	var first error
-	for _, e := range s.events {
-		if err := e.disable(); err != nil && first == nil {
-			first = fmt.Errorf("stop sampling: %w", err)
-		}
+// neither is the error where not even perf events can be had: the way out is to
+// get eBPF.
+func neither(err, perfErr error) error {
+	var e, p *session.Error
+	switch {
+	case !errors.As(err, &e) || !errors.As(perfErr, &p):
+		return errors.Join(err, perfErr)
+	case e.Code == p.Code:
+		return e
 	}
-	return first
-}
-
-func (s *BPF) closeEvents() {
-	for _, e := range s.events {
-		e.Close()
+	both := *e
+	both.Problem += "; nor can perf events stand in: " + p.Problem
+	both.Cause = nil
+	if p.Remedy != e.Remedy {
+		both.Remedy += "; for perf events alone " + p.Remedy
 	}
-	s.events = nil
-}
-
-// Close gives back everything in the kernel.
-func (s *BPF) Close() error {
-	s.closeEvents()
-	o := &s.objs
-	errs := []error{s.walk.Close()}
-	m := &s.stackMaps
-	for _, c := range []io.Closer{m.StackIds0, m.StackIds1, m.OverflowIds0, m.OverflowIds1,
-		o.Sample, o.CurrentConfig, o.Filter, o.Targets, o.Cpus, o.Walks,
-		o.Counts0, o.Counts1, o.Stacks0, o.Stacks1, o.Regions, o.Spaces, o.TaskStack, o.Programs} {
-		errs = append(errs, c.Close()) // to close nil is no error
-	}
-	return errors.Join(errs...)
+	return &both
 }
