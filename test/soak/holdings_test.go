@@ -3,13 +3,14 @@
 package soak_test
 
 import (
+	"bufio"
+	"errors"
 	"fmt"
-	"io/fs"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -21,6 +22,7 @@ type holdings struct {
 	sessions    int   // so far
 	memory      int64 // bytes, of its own: RssAnon of proc(5)
 	threads     int
+	goroutines  int
 	events      int   // perf events
 	bpf         int   // programs, maps and links, by file descriptor
 	sockets     int   //
@@ -30,8 +32,23 @@ type holdings struct {
 }
 
 func (h *holdings) String() string {
-	return fmt.Sprintf("| %6d | %5.1f MB | %3d | %d | %3d | %3d | %3d, %4d kB | %3d |",
-		h.sessions, float64(h.memory)/1e6, h.threads, h.events, h.bpf, h.sockets, h.spooled, h.spooledSize/1000, h.others)
+	return fmt.Sprintf("| %6d | %5.1f MB | %3d | %3d | %d | %3d | %3d | %3d, %4d kB | %3d |",
+		h.sessions, float64(h.memory)/1e6, h.goroutines, h.threads, h.events, h.bpf, h.sockets, h.spooled, h.spooledSize/1000, h.others)
+}
+
+// goroutines are how many there are, by the service's own metrics.
+func (s *service) goroutines() (int, error) {
+	answer, err := http.Get("http://" + s.metrics + "/metrics")
+	if err != nil {
+		return 0, err
+	}
+	defer answer.Body.Close()
+	for lines := bufio.NewScanner(answer.Body); lines.Scan(); {
+		if n, ok := strings.CutPrefix(lines.Text(), "go_goroutines "); ok {
+			return strconv.Atoi(n)
+		}
+	}
+	return 0, errors.New("the metrics do not say how many goroutines there are")
 }
 
 // look is what the service has now.
@@ -40,6 +57,9 @@ func (s *service) look() (*holdings, error) {
 	h := &holdings{}
 	status, err := os.ReadFile(dir + "status")
 	if err != nil {
+		return nil, err
+	}
+	if h.goroutines, err = s.goroutines(); err != nil {
 		return nil, err
 	}
 	for line := range strings.Lines(string(status)) {
@@ -111,7 +131,7 @@ func (s *service) rest(t *testing.T, sessions int) *holdings {
 		if now, err = s.look(); err != nil {
 			t.Fatal(err)
 		}
-		if before != nil && now.events == 0 && now.bpf == before.bpf && now.sockets == before.sockets && now.others == before.others {
+		if before != nil && now.events == 0 && now.bpf == before.bpf && now.sockets == before.sockets && now.goroutines == before.goroutines && now.others == before.others {
 			break
 		}
 		before = now
@@ -130,6 +150,7 @@ func grown(seen []*holdings) (wrong []string) {
 		allowed     int
 	}{
 		{"kB of memory", int(first.memory >> 10), int(last.memory >> 10), 6 << 10},
+		{"goroutines", first.goroutines, last.goroutines, 0},
 		{"threads", first.threads, last.threads, 10},
 		{"perf events", 0, last.events, 0},
 		{"BPF programs and maps", first.bpf, last.bpf, 0},
@@ -142,10 +163,4 @@ func grown(seen []*holdings) (wrong []string) {
 		}
 	}
 	return wrong
-}
-
-// exists says whether there is a process of that ID.
-func exists(pid int) bool {
-	err := syscall.Kill(pid, 0)
-	return err == nil || err == fs.ErrPermission
 }

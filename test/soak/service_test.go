@@ -56,6 +56,7 @@ func run(m *testing.M) int {
 type service struct {
 	dir     string
 	address string
+	metrics string // their address
 	command *exec.Cmd
 	gone    chan struct{}
 
@@ -72,7 +73,7 @@ const (
 
 func (s *service) configure(t *testing.T, kept int) {
 	t.Helper()
-	config := fmt.Sprintf(`{"listen_addr": "127.0.0.1:0",
+	config := fmt.Sprintf(`{"listen_addr": "127.0.0.1:0", "metrics": {"listen_addr": "127.0.0.1:0"},
 		"security": {"cert_dir": %q, "tls": {"cert_file": "profiler.pem", "key_file": "profiler-key.pem", "ca_file": "root.pem"}},
 		"access": {"roles": {"admin.serviceradar": ["admin"]}, "rate": {"per_second": 100000, "burst": 100000}},
 		"profiler": {"max_concurrent_sessions": %d, "max_queued_sessions": %d, "max_kept_sessions": %d, "chunk_size_bytes": 1024, "grace_period_seconds": 0, "spool_dir": %q}}`,
@@ -98,16 +99,18 @@ func start(t *testing.T) *service {
 	if err := s.command.Start(); err != nil {
 		t.Fatal(err)
 	}
-	listening := make(chan string, 1)
+	listening := make(chan string, 2)
 	go s.read(out, listening)
 	t.Cleanup(func() {
 		_ = s.command.Process.Kill() // it may be gone
 		<-s.gone
 	})
-	select {
-	case s.address = <-listening:
-	case <-s.gone:
-		t.Fatalf("the service ended: %q", s.bad)
+	for _, address := range []*string{&s.address, &s.metrics} {
+		select {
+		case *address = <-listening:
+		case <-s.gone:
+			t.Fatalf("the service ended: %q", s.bad)
+		}
 	}
 	return s
 }
@@ -120,7 +123,7 @@ func (s *service) read(out io.Reader, listening chan<- string) {
 		var l struct{ Level, Message, Address string }
 		err := json.Unmarshal(lines.Bytes(), &l)
 		switch {
-		case err == nil && l.Message == "listening":
+		case err == nil && (l.Message == "listening" || l.Message == "metrics can be read"):
 			listening <- l.Address
 		case err != nil || l.Level == "error" || l.Level == "warn" && !foreseen[l.Message]:
 			s.mu.Lock()

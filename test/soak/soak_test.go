@@ -29,6 +29,7 @@ var (
 	sessions = flag.Int("sessions", 200, "so many sessions")
 	seed     = flag.Uint64("seed", 0, "of what is left to chance; 0: another one each time")
 	visitors = flag.Int("visitors", 16, "so many clients ask at once")
+	only     = flag.String("only", "", "only visits of this kind")
 	lasts    = flag.Duration("lasts", 0, "end after this time with fewer sessions; 0: no end")
 )
 
@@ -174,7 +175,7 @@ func (v *visitor) visit(ctx context.Context) {
 	defer cancel()
 	of := v.chance.IntN(shares)
 	for _, k := range kinds {
-		if of -= k.share; of < 0 {
+		if of -= k.share; of < 0 && *only == "" || k.name == *only {
 			v.name = k.name
 			if err := k.visit(v, ctx); err != nil {
 				v.complain(k.name, err)
