@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -27,7 +28,15 @@ import (
 // srprof is the path of the program under test.
 var srprof string
 
+// forbidEnv makes this binary execute its arguments, with the system calls of a
+// programs.Refused forbidden.
+const forbidEnv = "SRPROF_TEST_FORBID"
+
 func TestMain(m *testing.M) {
+	if list := os.Getenv(forbidEnv); list != "" {
+		fmt.Println(errors.Join(programs.Forbid(list), syscall.Exec(os.Args[1], os.Args[1:], os.Environ())))
+		os.Exit(99)
+	}
 	os.Exit(run(m))
 }
 

@@ -40,7 +40,7 @@ type result struct{ what, name, detail string }
 // boot boots a kernel and reports what the process inside found, each check as
 // a test of its own.
 func boot(t *testing.T, k *kernel, image string) {
-	results, err, console := runMachine(t, k, image)
+	results, console, err := runMachine(t, k, image)
 	done := report(t, results)
 	switch {
 	case err != nil:
@@ -52,7 +52,7 @@ func boot(t *testing.T, k *kernel, image string) {
 
 // runMachine boots a kernel, with more on its command line, and returns what the
 // process inside says.
-func runMachine(t *testing.T, k *kernel, image string, more ...string) (results []result, failed error, console string) {
+func runMachine(t *testing.T, k *kernel, image string, more ...string) (results []result, console string, failed error) {
 	m := machines[k.arch]
 	need(t, m.qemu, compilers[k.arch], "go")
 	began := time.Now()
@@ -82,7 +82,7 @@ func runMachine(t *testing.T, k *kernel, image string, more ...string) (results 
 	if err != nil {
 		err = fmt.Errorf("%s: %w", m.qemu, err)
 	}
-	return results, err, console
+	return results, console, err
 }
 
 func commandLine(k *kernel, m machine) string {

@@ -55,7 +55,7 @@ func TestWhatIsMissing(t *testing.T) {
 				sentence, _, _ = strings.Cut(after, "`")
 			}
 			k := &kernels[slices.IndexFunc(kernels, func(k kernel) bool { return k.name == m.kernel })]
-			results, err, console := runMachine(t, k, images[k.name], m.line...)
+			results, console, err := runMachine(t, k, images[k.name], m.line...)
 			if err != nil {
 				t.Fatalf("%v; the console's end:\n%s", err, console)
 			}
