@@ -19,7 +19,7 @@ export SRPROF_REQUIRE_ALL ?= 1
 
 # What the programs say to --version, and packages are ordered by.
 VERSION ?= $(shell bash deploy/version.sh)
-STAMP = -X github.com/carverauto/serviceradar-profiler/profiler.version=$(VERSION)
+STAMP = -X github.com/carverauto/serviceradar-profiler/version.version=$(VERSION)
 
 .PHONY: build test unit vmtest otel deps demo soak generate generated lint bench clean
 

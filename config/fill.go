@@ -27,10 +27,21 @@ type filler struct {
 	root reflect.Type // where misplaced keys may belong
 }
 
-var durationType = reflect.TypeFor[time.Duration]()
+var (
+	durationType = reflect.TypeFor[time.Duration]()
+	ignoredType  = reflect.TypeFor[Ignored]()
+)
+
+// Ignored is a key that is taken with any value, because files of other
+// programs have it, and has no effect.
+type Ignored struct {
+	There bool `json:"-"` // in the file
+}
 
 func (f *filler) value(n *node, key string, to reflect.Value) {
 	switch kind := to.Kind(); {
+	case to.Type() == ignoredType:
+		to.Set(reflect.ValueOf(Ignored{There: true}))
 	case n.value == nil:
 		f.p.add(n.offset, key, fmt.Sprintf("%q is null", key), "leave it out to have the default")
 	case to.Type() == durationType:

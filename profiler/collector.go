@@ -19,6 +19,7 @@ import (
 	"github.com/carverauto/serviceradar-profiler/sampler"
 	"github.com/carverauto/serviceradar-profiler/session"
 	"github.com/carverauto/serviceradar-profiler/symbol"
+	"github.com/carverauto/serviceradar-profiler/version"
 )
 
 // collector turns counted stacks of addresses into a profile while sampling
@@ -93,7 +94,7 @@ func kernelBuildID() profile.BuildID {
 
 // describe fills in what does not depend on the session.
 func describe() profile.Metadata {
-	m := profile.Metadata{Tool: "srprof", ToolVersion: Version(), Arch: runtime.GOARCH, UserStacks: sampler.WalkFramePointer}
+	m := profile.Metadata{Tool: "srprof", ToolVersion: version.String(), Arch: runtime.GOARCH, UserStacks: sampler.WalkFramePointer}
 	m.Host, _ = os.Hostname() // no name is no reason to fail
 	var u unix.Utsname
 	if unix.Uname(&u) == nil {

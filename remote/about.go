@@ -4,6 +4,7 @@ package remote
 
 import (
 	"cmp"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/health/grpc_health_v1"
@@ -21,7 +22,22 @@ type About struct {
 	Host, HostIP string
 	Version      string
 	Limits       func() Limits // as they are now
-	Health       func() Health // must answer at once
+	Health       func() Health // of sessions; must answer at once
+
+	// Of agents alone.
+	AgentID  string                // by which ServiceRadar knows the agent
+	Profiler func() ProfilerStatus // of the profiler behind it; must answer at once
+	Serving  func() bool           // whether the agent itself serves, though it may have no profiler
+}
+
+// ProfilerStatus is what an agent tells of the profiler behind it.
+type ProfilerStatus struct {
+	Address string    `json:"address"`
+	State   string    `json:"state"`          // ready, away, or unknown before it was first asked
+	Since   time.Time `json:"since,omitzero"` // since when it is so
+	Code    string    `json:"code,omitempty"` // why it is away
+	Reason  string    `json:"reason,omitempty"`
+	Version string    `json:"version,omitempty"` // when it was last there
 }
 
 // Limits are those of the configuration that ServiceRadar's interfaces enforce
@@ -47,8 +63,23 @@ type Health struct {
 // and reflection. How they behave is in docs/serviceradar.md.
 func RegisterServiceRadar(s *grpc.Server, runner session.Runner, about About) {
 	legacy.RegisterProfilerServiceServer(s, &legacyServer{runner: runner, about: about})
-	monitoring.RegisterAgentServiceServer(s, newMonitoringServer(runner, about))
-	grpc_health_v1.RegisterHealthServer(s, &healthServer{health: about.Health})
+	monitoring.RegisterAgentServiceServer(s, newMonitoringServer(runner, about, "grpc", "profiler", ""))
+	registerHealth(s, about)
+}
+
+// RegisterAgent adds to a server what an agent of ServiceRadar answers: checks
+// of type profiler by itself, all else as the next agent does, or as one does
+// that has no such check where next is nil. The server must have the options of
+// AgentOptions.
+func RegisterAgent(s *grpc.Server, runner session.Runner, about About, next *Next) {
+	legacy.RegisterProfilerServiceServer(s, &legacyServer{runner: runner, about: about})
+	checks := newMonitoringServer(runner, about, "profiler")
+	s.RegisterService((&fork{checks, next}).describe(), checks)
+	registerHealth(s, about)
+}
+
+func registerHealth(s *grpc.Server, about About) {
+	grpc_health_v1.RegisterHealthServer(s, &healthServer{about: about})
 	reflection.Register(s)
 }
 

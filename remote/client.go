@@ -73,8 +73,17 @@ var _ session.Runner = (*Client)(nil)
 // Dial is the client of the service at an address, host:port. It does not
 // connect: the first call does.
 func Dial(address string, creds credentials.TransportCredentials, more ...grpc.DialOption) (*Client, error) {
+	l, conn, err := connect(address, creds, more)
+	if err != nil {
+		return nil, err
+	}
+	return &Client{link: l, conn: conn, stub: sessionv1.NewSessionServiceClient(conn), resumeFor: resumeFor}, nil
+}
+
+// connect makes a connection whose failures are noted.
+func connect(address string, creds credentials.TransportCredentials, more []grpc.DialOption) (*link, *grpc.ClientConn, error) {
 	if _, _, err := net.SplitHostPort(address); err != nil {
-		return nil, &session.Error{Code: "bad_address", Kind: session.ErrInvalid, Cause: err,
+		return nil, nil, &session.Error{Code: "bad_address", Kind: session.ErrInvalid, Cause: err,
 			Problem: fmt.Sprintf("%q is not the address of a service", address), Remedy: "write host:port; profilers listen on port 50084"}
 	}
 	l := &link{address: address}
@@ -95,9 +104,9 @@ func Dial(address string, creds credentials.TransportCredentials, more ...grpc.D
 	}, more...)
 	conn, err := grpc.NewClient("passthrough:///"+address, options...)
 	if err != nil {
-		return nil, fmt.Errorf("make the client of %s: %w", address, err)
+		return nil, nil, fmt.Errorf("make the client of %s: %w", address, err)
 	}
-	return &Client{link: l, conn: conn, stub: sessionv1.NewSessionServiceClient(conn), resumeFor: resumeFor}, nil
+	return l, conn, nil
 }
 
 // Close ends the connection, and with it all calls.

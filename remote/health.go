@@ -17,14 +17,25 @@ import (
 // agents, and "AgentService" by pollers, of whatever is at an agent's address.
 var healthNames = []string{"", "profiler.ProfilerService", "monitoring.AgentService", "AgentService", "serviceradar.session.v1.SessionService"}
 
-// healthServer is grpc.health.v1: one service is as healthy as the others.
+// healthServer is grpc.health.v1: one service is as healthy as the others, but
+// an agent is more than its profiler.
 type healthServer struct {
 	health.UnimplementedHealthServer
-	health func() Health
+	about About
 }
 
-func (h *healthServer) now() health.HealthCheckResponse_ServingStatus {
-	if h.health().Healthy {
+// ofAgents are the names by which an agent itself is meant, whose other checks
+// work without a profiler.
+var ofAgents = []string{"", "AgentService", "monitoring.AgentService"}
+
+func (h *healthServer) now(name string) health.HealthCheckResponse_ServingStatus {
+	var serves bool
+	if h.about.Serving != nil && (slices.Contains(ofAgents, name) || !h.about.Serving()) {
+		serves = h.about.Serving()
+	} else {
+		serves = h.about.Health().Healthy
+	}
+	if serves {
 		return health.HealthCheckResponse_SERVING
 	}
 	return health.HealthCheckResponse_NOT_SERVING
@@ -35,14 +46,14 @@ func (h *healthServer) Check(_ context.Context, in *health.HealthCheckRequest) (
 	if !slices.Contains(healthNames, in.GetService()) {
 		return nil, status.Error(codes.NotFound, "unknown service")
 	}
-	return &health.HealthCheckResponse{Status: h.now()}, nil
+	return &health.HealthCheckResponse{Status: h.now(in.GetService())}, nil
 }
 
 // List tells of all services.
 func (h *healthServer) List(context.Context, *health.HealthListRequest) (*health.HealthListResponse, error) {
 	all := &health.HealthListResponse{Statuses: map[string]*health.HealthCheckResponse{}}
 	for _, name := range healthNames {
-		all.Statuses[name] = &health.HealthCheckResponse{Status: h.now()}
+		all.Statuses[name] = &health.HealthCheckResponse{Status: h.now(name)}
 	}
 	return all, nil
 }
@@ -59,7 +70,7 @@ func (h *healthServer) Watch(in *health.HealthCheckRequest, out grpc.ServerStrea
 	for {
 		now := health.HealthCheckResponse_SERVICE_UNKNOWN
 		if slices.Contains(healthNames, in.GetService()) {
-			now = h.now()
+			now = h.now(in.GetService())
 		}
 		if now != told {
 			if err := out.Send(&health.HealthCheckResponse{Status: now}); err != nil {

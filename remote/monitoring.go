@@ -3,10 +3,12 @@
 package remote
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -24,22 +26,27 @@ type monitoringServer struct {
 	monitoring.UnimplementedAgentServiceServer
 	runner session.Runner
 	about  About
+	types  []string // of services, that are asked for here
 	// building has room for one: results are megabytes, and pollers whose
 	// polls overlap ask for the same ones several times at once.
 	building chan struct{}
 }
 
-func newMonitoringServer(runner session.Runner, about About) *monitoringServer {
-	return &monitoringServer{runner: runner, about: about, building: make(chan struct{}, 1)}
+func newMonitoringServer(runner session.Runner, about About, types ...string) *monitoringServer {
+	return &monitoringServer{runner: runner, about: about, types: types, building: make(chan struct{}, 1)}
 }
 
 // resultsWithin is the time that one answer may take of those 30 s.
 const resultsWithin = 10 * time.Second
 
-// checks says whether a service type is one that a profiler is asked with.
-func checks(serviceType string) bool {
-	return serviceType == "grpc" || serviceType == "profiler" || serviceType == ""
+// checks says whether a service type is one that is asked for here.
+func (m *monitoringServer) checks(serviceType string) bool {
+	return slices.Contains(m.types, serviceType)
 }
+
+// agentID is by which whoever answers is known; a checker is known by what the
+// poller calls it.
+func (m *monitoringServer) agentID(asked string) string { return cmp.Or(m.about.AgentID, asked) }
 
 // hostStatus is where pollers look for who it is that answers.
 type hostStatus struct {
@@ -58,6 +65,8 @@ type statusMessage struct {
 	QueuedSessions int        `json:"queued_sessions"`
 	Limits         Limits     `json:"limits"`
 	Status         hostStatus `json:"status"`
+
+	Profiler *ProfilerStatus `json:"profiler,omitempty"` // behind an agent
 }
 
 // GetStatus tells how the service is. It asks nobody for it.
@@ -69,7 +78,11 @@ func (m *monitoringServer) GetStatus(_ context.Context, in *monitoring.StatusReq
 		ActiveSessions: h.Running, QueuedSessions: h.Queued, Limits: m.about.limits(),
 		Status: hostStatus{m.about.HostIP, m.about.Host, began.UTC().Truncate(time.Second)},
 	}
-	if !checks(in.GetServiceType()) {
+	if m.about.Profiler != nil {
+		profiler := m.about.Profiler()
+		message.Profiler = &profiler
+	}
+	if !m.checks(in.GetServiceType()) {
 		message.Available, message.Reason = false, fmt.Sprintf("the profiler has no checks of service type %.64q", in.GetServiceType())
 	}
 	data, err := json.Marshal(message)
@@ -78,7 +91,7 @@ func (m *monitoringServer) GetStatus(_ context.Context, in *monitoring.StatusReq
 	}
 	return &monitoring.StatusResponse{
 		Available: message.Available, Message: data, ResponseTime: time.Since(began).Nanoseconds(),
-		ServiceName: in.GetServiceName(), ServiceType: in.GetServiceType(), AgentId: in.GetAgentId(), PollerId: in.GetPollerId(),
+		ServiceName: in.GetServiceName(), ServiceType: in.GetServiceType(), AgentId: m.agentID(in.GetAgentId()), PollerId: in.GetPollerId(),
 	}, nil
 }
 
@@ -86,7 +99,7 @@ func (m *monitoringServer) GetStatus(_ context.Context, in *monitoring.StatusReq
 // can carry. What goes wrong is in the answer too: agents make of a gRPC error
 // a text that is not always JSON.
 func (m *monitoringServer) GetResults(ctx context.Context, in *monitoring.ResultsRequest) (*monitoring.ResultsResponse, error) {
-	if !checks(in.GetServiceType()) {
+	if !m.checks(in.GetServiceType()) {
 		return nil, status.Errorf(codes.Unimplemented, "GetResults not supported for service type '%.64s'", in.GetServiceType())
 	}
 	began := time.Now()
@@ -108,7 +121,7 @@ func (m *monitoringServer) GetResults(ctx context.Context, in *monitoring.Result
 	}
 	return &monitoring.ResultsResponse{
 		Available: r.Available, Data: data, ResponseTime: time.Since(began).Nanoseconds(), Timestamp: time.Now().Unix(),
-		ServiceName: in.GetServiceName(), ServiceType: in.GetServiceType(), AgentId: in.GetAgentId(), PollerId: in.GetPollerId(),
+		ServiceName: in.GetServiceName(), ServiceType: in.GetServiceType(), AgentId: m.agentID(in.GetAgentId()), PollerId: in.GetPollerId(),
 		CurrentSequence: a.sequence(), HasNewData: a.newTo(in), SweepCompletion: a.completion(),
 	}, nil
 }

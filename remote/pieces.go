@@ -28,7 +28,7 @@ type pieces struct {
 // which is a JSON object with an array hosts: pollers put such arrays together.
 // What fits is one chunk.
 func (m *monitoringServer) StreamResults(in *monitoring.ResultsRequest, out grpc.ServerStreamingServer[monitoring.ResultsChunk]) error {
-	if !checks(in.GetServiceType()) {
+	if !m.checks(in.GetServiceType()) {
 		return status.Errorf(codes.Unimplemented, "StreamResults not supported for service type '%.64s'", in.GetServiceType())
 	}
 	ctx := out.Context()

@@ -7,13 +7,13 @@ import (
 	"github.com/carverauto/serviceradar-profiler/daemon"
 	"github.com/carverauto/serviceradar-profiler/metrics"
 	"github.com/carverauto/serviceradar-profiler/process"
-	"github.com/carverauto/serviceradar-profiler/profiler"
+	"github.com/carverauto/serviceradar-profiler/version"
 )
 
 // measure makes the metrics of the service. Its sessions and its server are
 // there when they are first read.
 func (s *service) measure(lines *daemon.Outlet) *metrics.Metrics {
-	return metrics.New(profiler.Version(), func() metrics.State {
+	return metrics.New(version.String(), func() metrics.State {
 		h := s.sessions.Health()
 		now := metrics.State{Healthy: h.Healthy, Running: h.Running, Pending: h.Queued, Connections: s.connections.open.Load(),
 			LogLinesLost: lines.Lost(), CertExpires: auth.Expires(s.creds), KernelMemory: -1}

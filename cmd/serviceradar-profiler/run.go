@@ -10,7 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/carverauto/serviceradar-profiler/daemon"
-	"github.com/carverauto/serviceradar-profiler/profiler"
+	"github.com/carverauto/serviceradar-profiler/version"
 )
 
 const program = "serviceradar-profiler"
@@ -40,7 +40,7 @@ at once. Nothing stays in the kernel, however it ends.
 
 Exit codes: 0 ended by a signal, 1 failure, 2 the configuration or the command
 line is wrong, 4 not permitted to read or listen.`,
-		Version:       profiler.Version(),
+		Version:       version.String(),
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Args:          cobra.NoArgs,

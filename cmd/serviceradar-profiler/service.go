@@ -22,6 +22,7 @@ import (
 	"github.com/carverauto/serviceradar-profiler/metrics"
 	"github.com/carverauto/serviceradar-profiler/profiler"
 	"github.com/carverauto/serviceradar-profiler/remote"
+	"github.com/carverauto/serviceradar-profiler/version"
 )
 
 // What is kept in memory from session to session, so that the next one on the
@@ -109,7 +110,7 @@ func (s *service) listen() (err error) {
 func (s *service) run(ctx context.Context, reload <-chan os.Signal) error {
 	failed := make(chan error, 1)
 	go func() { failed <- s.server.Serve(s.listener) }()
-	s.log.Info("listening", "address", s.listener.Addr().String(), "version", profiler.Version(), "pid", os.Getpid())
+	s.log.Info("listening", "address", s.listener.Addr().String(), "version", version.String(), "pid", os.Getpid())
 	s.scrapes.Serve(s.metrics, s.log)
 	s.manager.Ready(s.listeningAt())
 	go s.manager.Watch(ctx, s.answers)
@@ -157,7 +158,7 @@ func (s *service) register() error {
 	runner := s.metrics.Runner(s.gate)
 	remote.NewServer(runner, s.settings.Profiler.ChunkSizeBytes).Register(s.server)
 	remote.RegisterServiceRadar(s.server, runner, remote.About{
-		Host: host, HostIP: daemon.HostIP(s.settings.ListenAddr, s.settings.HostIP), Version: profiler.Version(),
+		Host: host, HostIP: daemon.HostIP(s.settings.ListenAddr, s.settings.HostIP), Version: version.String(),
 		Limits: func() remote.Limits {
 			limits := s.sessions.Limits()
 			return remote.Limits{

@@ -13,8 +13,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/carverauto/serviceradar-profiler/profiler"
 	"github.com/carverauto/serviceradar-profiler/session"
+	"github.com/carverauto/serviceradar-profiler/version"
 )
 
 // streams is where a command writes: results to out, everything else to err.
@@ -67,7 +67,7 @@ serviceradar-profiler serves, on another one.`,
   srprof symbolize web.pb.gz --debug-dir debug --output web.svg
   srprof record --pid 4242 --server web-01 --cert-dir certs --output web.svg
   srprof doctor`,
-		Version:       profiler.Version(),
+		Version:       version.String(),
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Args:          cobra.NoArgs,

@@ -82,6 +82,64 @@ func (SweepCompletionStatus_Status) EnumDescriptor() ([]byte, []int) {
 	return file_monitoring_monitoring_proto_rawDescGZIP(), []int{2, 0}
 }
 
+type TriggerProfilingResponse_State int32
+
+const (
+	TriggerProfilingResponse_NONE      TriggerProfilingResponse_State = 0 // there is no session: error_code and message say why
+	TriggerProfilingResponse_PENDING   TriggerProfilingResponse_State = 1
+	TriggerProfilingResponse_RUNNING   TriggerProfilingResponse_State = 2
+	TriggerProfilingResponse_SUCCEEDED TriggerProfilingResponse_State = 3
+	TriggerProfilingResponse_FAILED    TriggerProfilingResponse_State = 4
+	TriggerProfilingResponse_CANCELED  TriggerProfilingResponse_State = 5
+)
+
+// Enum value maps for TriggerProfilingResponse_State.
+var (
+	TriggerProfilingResponse_State_name = map[int32]string{
+		0: "NONE",
+		1: "PENDING",
+		2: "RUNNING",
+		3: "SUCCEEDED",
+		4: "FAILED",
+		5: "CANCELED",
+	}
+	TriggerProfilingResponse_State_value = map[string]int32{
+		"NONE":      0,
+		"PENDING":   1,
+		"RUNNING":   2,
+		"SUCCEEDED": 3,
+		"FAILED":    4,
+		"CANCELED":  5,
+	}
+)
+
+func (x TriggerProfilingResponse_State) Enum() *TriggerProfilingResponse_State {
+	p := new(TriggerProfilingResponse_State)
+	*p = x
+	return p
+}
+
+func (x TriggerProfilingResponse_State) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (TriggerProfilingResponse_State) Descriptor() protoreflect.EnumDescriptor {
+	return file_monitoring_monitoring_proto_enumTypes[1].Descriptor()
+}
+
+func (TriggerProfilingResponse_State) Type() protoreflect.EnumType {
+	return &file_monitoring_monitoring_proto_enumTypes[1]
+}
+
+func (x TriggerProfilingResponse_State) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use TriggerProfilingResponse_State.Descriptor instead.
+func (TriggerProfilingResponse_State) EnumDescriptor() ([]byte, []int) {
+	return file_monitoring_monitoring_proto_rawDescGZIP(), []int{11, 0}
+}
+
 type StatusRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	ServiceName   string                 `protobuf:"bytes,1,opt,name=service_name,json=serviceName,proto3" json:"service_name,omitempty"`
@@ -986,6 +1044,250 @@ func (x *PollerStatusChunk) GetTotalChunks() int32 {
 	return 0
 }
 
+// TriggerProfilingRequest is what ServiceRadar's later CommandRequest of type
+// "profiler.start" says (docs/serviceradar.md).
+type TriggerProfilingRequest struct {
+	state           protoimpl.MessageState `protogen:"open.v1"`
+	RequestId       string                 `protobuf:"bytes,1,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"` // one session for each, however often it is sent; made up by whoever asks
+	ProcessIds      []int32                `protobuf:"varint,2,rep,packed,name=process_ids,json=processIds,proto3" json:"process_ids,omitempty"`
+	Children        bool                   `protobuf:"varint,3,opt,name=children,proto3" json:"children,omitempty"`
+	DurationSeconds int32                  `protobuf:"varint,4,opt,name=duration_seconds,json=durationSeconds,proto3" json:"duration_seconds,omitempty"` // 0: 10
+	Frequency       int32                  `protobuf:"varint,5,opt,name=frequency,proto3" json:"frequency,omitempty"`                                    // Hz; 0: 99
+	Requester       string                 `protobuf:"bytes,6,opt,name=requester,proto3" json:"requester,omitempty"`                                     // on whose behalf, if not the caller's
+	TtlSeconds      int64                  `protobuf:"varint,7,opt,name=ttl_seconds,json=ttlSeconds,proto3" json:"ttl_seconds,omitempty"`                // after created_at, no session is begun any more; 0: it does not matter when
+	CreatedAt       int64                  `protobuf:"varint,8,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`                   // Unix seconds; 0: when it arrives
+	AgentId         string                 `protobuf:"bytes,9,opt,name=agent_id,json=agentId,proto3" json:"agent_id,omitempty"`
+	PollerId        string                 `protobuf:"bytes,10,opt,name=poller_id,json=pollerId,proto3" json:"poller_id,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *TriggerProfilingRequest) Reset() {
+	*x = TriggerProfilingRequest{}
+	mi := &file_monitoring_monitoring_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TriggerProfilingRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TriggerProfilingRequest) ProtoMessage() {}
+
+func (x *TriggerProfilingRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_monitoring_monitoring_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TriggerProfilingRequest.ProtoReflect.Descriptor instead.
+func (*TriggerProfilingRequest) Descriptor() ([]byte, []int) {
+	return file_monitoring_monitoring_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *TriggerProfilingRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+func (x *TriggerProfilingRequest) GetProcessIds() []int32 {
+	if x != nil {
+		return x.ProcessIds
+	}
+	return nil
+}
+
+func (x *TriggerProfilingRequest) GetChildren() bool {
+	if x != nil {
+		return x.Children
+	}
+	return false
+}
+
+func (x *TriggerProfilingRequest) GetDurationSeconds() int32 {
+	if x != nil {
+		return x.DurationSeconds
+	}
+	return 0
+}
+
+func (x *TriggerProfilingRequest) GetFrequency() int32 {
+	if x != nil {
+		return x.Frequency
+	}
+	return 0
+}
+
+func (x *TriggerProfilingRequest) GetRequester() string {
+	if x != nil {
+		return x.Requester
+	}
+	return ""
+}
+
+func (x *TriggerProfilingRequest) GetTtlSeconds() int64 {
+	if x != nil {
+		return x.TtlSeconds
+	}
+	return 0
+}
+
+func (x *TriggerProfilingRequest) GetCreatedAt() int64 {
+	if x != nil {
+		return x.CreatedAt
+	}
+	return 0
+}
+
+func (x *TriggerProfilingRequest) GetAgentId() string {
+	if x != nil {
+		return x.AgentId
+	}
+	return ""
+}
+
+func (x *TriggerProfilingRequest) GetPollerId() string {
+	if x != nil {
+		return x.PollerId
+	}
+	return ""
+}
+
+// TriggerProfilingResponse is what later versions say in CommandAck,
+// CommandProgress and CommandResult, whichever comes at this state.
+type TriggerProfilingResponse struct {
+	state           protoimpl.MessageState         `protogen:"open.v1"`
+	RequestId       string                         `protobuf:"bytes,1,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	SessionId       string                         `protobuf:"bytes,2,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
+	State           TriggerProfilingResponse_State `protobuf:"varint,3,opt,name=state,proto3,enum=monitoring.TriggerProfilingResponse_State" json:"state,omitempty"`
+	Success         bool                           `protobuf:"varint,4,opt,name=success,proto3" json:"success,omitempty"` // nothing went wrong so far
+	Message         string                         `protobuf:"bytes,5,opt,name=message,proto3" json:"message,omitempty"`
+	ErrorCode       string                         `protobuf:"bytes,6,opt,name=error_code,json=errorCode,proto3" json:"error_code,omitempty"` // for programs; empty if nothing went wrong
+	ProgressPercent int32                          `protobuf:"varint,7,opt,name=progress_percent,json=progressPercent,proto3" json:"progress_percent,omitempty"`
+	Timestamp       int64                          `protobuf:"varint,8,opt,name=timestamp,proto3" json:"timestamp,omitempty"`                       // Unix seconds
+	PayloadJson     []byte                         `protobuf:"bytes,9,opt,name=payload_json,json=payloadJson,proto3" json:"payload_json,omitempty"` // the session, or the error, as JSON object
+	AgentId         string                         `protobuf:"bytes,10,opt,name=agent_id,json=agentId,proto3" json:"agent_id,omitempty"`
+	PollerId        string                         `protobuf:"bytes,11,opt,name=poller_id,json=pollerId,proto3" json:"poller_id,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *TriggerProfilingResponse) Reset() {
+	*x = TriggerProfilingResponse{}
+	mi := &file_monitoring_monitoring_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TriggerProfilingResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TriggerProfilingResponse) ProtoMessage() {}
+
+func (x *TriggerProfilingResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_monitoring_monitoring_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TriggerProfilingResponse.ProtoReflect.Descriptor instead.
+func (*TriggerProfilingResponse) Descriptor() ([]byte, []int) {
+	return file_monitoring_monitoring_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *TriggerProfilingResponse) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+func (x *TriggerProfilingResponse) GetSessionId() string {
+	if x != nil {
+		return x.SessionId
+	}
+	return ""
+}
+
+func (x *TriggerProfilingResponse) GetState() TriggerProfilingResponse_State {
+	if x != nil {
+		return x.State
+	}
+	return TriggerProfilingResponse_NONE
+}
+
+func (x *TriggerProfilingResponse) GetSuccess() bool {
+	if x != nil {
+		return x.Success
+	}
+	return false
+}
+
+func (x *TriggerProfilingResponse) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+func (x *TriggerProfilingResponse) GetErrorCode() string {
+	if x != nil {
+		return x.ErrorCode
+	}
+	return ""
+}
+
+func (x *TriggerProfilingResponse) GetProgressPercent() int32 {
+	if x != nil {
+		return x.ProgressPercent
+	}
+	return 0
+}
+
+func (x *TriggerProfilingResponse) GetTimestamp() int64 {
+	if x != nil {
+		return x.Timestamp
+	}
+	return 0
+}
+
+func (x *TriggerProfilingResponse) GetPayloadJson() []byte {
+	if x != nil {
+		return x.PayloadJson
+	}
+	return nil
+}
+
+func (x *TriggerProfilingResponse) GetAgentId() string {
+	if x != nil {
+		return x.AgentId
+	}
+	return ""
+}
+
+func (x *TriggerProfilingResponse) GetPollerId() string {
+	if x != nil {
+		return x.PollerId
+	}
+	return ""
+}
+
 var File_monitoring_monitoring_proto protoreflect.FileDescriptor
 
 const file_monitoring_monitoring_proto_rawDesc = "" +
@@ -1082,12 +1384,53 @@ const file_monitoring_monitoring_proto_rawDesc = "" +
 	"\vchunk_index\x18\b \x01(\x05R\n" +
 	"chunkIndex\x12!\n" +
 	"\ftotal_chunks\x18\t \x01(\x05R\vtotalChunksJ\x04\b\n" +
-	"\x10\v2\xe2\x01\n" +
+	"\x10\v\"\xd4\x02\n" +
+	"\x17TriggerProfilingRequest\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\x01 \x01(\tR\trequestId\x12\x1f\n" +
+	"\vprocess_ids\x18\x02 \x03(\x05R\n" +
+	"processIds\x12\x1a\n" +
+	"\bchildren\x18\x03 \x01(\bR\bchildren\x12)\n" +
+	"\x10duration_seconds\x18\x04 \x01(\x05R\x0fdurationSeconds\x12\x1c\n" +
+	"\tfrequency\x18\x05 \x01(\x05R\tfrequency\x12\x1c\n" +
+	"\trequester\x18\x06 \x01(\tR\trequester\x12\x1f\n" +
+	"\vttl_seconds\x18\a \x01(\x03R\n" +
+	"ttlSeconds\x12\x1d\n" +
+	"\n" +
+	"created_at\x18\b \x01(\x03R\tcreatedAt\x12\x19\n" +
+	"\bagent_id\x18\t \x01(\tR\aagentId\x12\x1b\n" +
+	"\tpoller_id\x18\n" +
+	" \x01(\tR\bpollerId\"\xe7\x03\n" +
+	"\x18TriggerProfilingResponse\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\x01 \x01(\tR\trequestId\x12\x1d\n" +
+	"\n" +
+	"session_id\x18\x02 \x01(\tR\tsessionId\x12@\n" +
+	"\x05state\x18\x03 \x01(\x0e2*.monitoring.TriggerProfilingResponse.StateR\x05state\x12\x18\n" +
+	"\asuccess\x18\x04 \x01(\bR\asuccess\x12\x18\n" +
+	"\amessage\x18\x05 \x01(\tR\amessage\x12\x1d\n" +
+	"\n" +
+	"error_code\x18\x06 \x01(\tR\terrorCode\x12)\n" +
+	"\x10progress_percent\x18\a \x01(\x05R\x0fprogressPercent\x12\x1c\n" +
+	"\ttimestamp\x18\b \x01(\x03R\ttimestamp\x12!\n" +
+	"\fpayload_json\x18\t \x01(\fR\vpayloadJson\x12\x19\n" +
+	"\bagent_id\x18\n" +
+	" \x01(\tR\aagentId\x12\x1b\n" +
+	"\tpoller_id\x18\v \x01(\tR\bpollerId\"T\n" +
+	"\x05State\x12\b\n" +
+	"\x04NONE\x10\x00\x12\v\n" +
+	"\aPENDING\x10\x01\x12\v\n" +
+	"\aRUNNING\x10\x02\x12\r\n" +
+	"\tSUCCEEDED\x10\x03\x12\n" +
+	"\n" +
+	"\x06FAILED\x10\x04\x12\f\n" +
+	"\bCANCELED\x10\x052\xc1\x02\n" +
 	"\fAgentService\x12B\n" +
 	"\tGetStatus\x12\x19.monitoring.StatusRequest\x1a\x1a.monitoring.StatusResponse\x12E\n" +
 	"\n" +
 	"GetResults\x12\x1a.monitoring.ResultsRequest\x1a\x1b.monitoring.ResultsResponse\x12G\n" +
-	"\rStreamResults\x12\x1a.monitoring.ResultsRequest\x1a\x18.monitoring.ResultsChunk0\x012\xb5\x01\n" +
+	"\rStreamResults\x12\x1a.monitoring.ResultsRequest\x1a\x18.monitoring.ResultsChunk0\x01\x12]\n" +
+	"\x10TriggerProfiling\x12#.monitoring.TriggerProfilingRequest\x1a$.monitoring.TriggerProfilingResponse2\xb5\x01\n" +
 	"\rPollerService\x12Q\n" +
 	"\fReportStatus\x12\x1f.monitoring.PollerStatusRequest\x1a .monitoring.PollerStatusResponse\x12Q\n" +
 	"\fStreamStatus\x12\x1d.monitoring.PollerStatusChunk\x1a .monitoring.PollerStatusResponse(\x01B>Z<github.com/carverauto/serviceradar-profiler/proto/monitoringb\x06proto3"
@@ -1104,42 +1447,48 @@ func file_monitoring_monitoring_proto_rawDescGZIP() []byte {
 	return file_monitoring_monitoring_proto_rawDescData
 }
 
-var file_monitoring_monitoring_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_monitoring_monitoring_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_monitoring_monitoring_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_monitoring_monitoring_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
 var file_monitoring_monitoring_proto_goTypes = []any{
-	(SweepCompletionStatus_Status)(0), // 0: monitoring.SweepCompletionStatus.Status
-	(*StatusRequest)(nil),             // 1: monitoring.StatusRequest
-	(*StatusResponse)(nil),            // 2: monitoring.StatusResponse
-	(*SweepCompletionStatus)(nil),     // 3: monitoring.SweepCompletionStatus
-	(*ResultsRequest)(nil),            // 4: monitoring.ResultsRequest
-	(*ResultsResponse)(nil),           // 5: monitoring.ResultsResponse
-	(*ResultsChunk)(nil),              // 6: monitoring.ResultsChunk
-	(*ServiceStatus)(nil),             // 7: monitoring.ServiceStatus
-	(*PollerStatusRequest)(nil),       // 8: monitoring.PollerStatusRequest
-	(*PollerStatusResponse)(nil),      // 9: monitoring.PollerStatusResponse
-	(*PollerStatusChunk)(nil),         // 10: monitoring.PollerStatusChunk
+	(SweepCompletionStatus_Status)(0),   // 0: monitoring.SweepCompletionStatus.Status
+	(TriggerProfilingResponse_State)(0), // 1: monitoring.TriggerProfilingResponse.State
+	(*StatusRequest)(nil),               // 2: monitoring.StatusRequest
+	(*StatusResponse)(nil),              // 3: monitoring.StatusResponse
+	(*SweepCompletionStatus)(nil),       // 4: monitoring.SweepCompletionStatus
+	(*ResultsRequest)(nil),              // 5: monitoring.ResultsRequest
+	(*ResultsResponse)(nil),             // 6: monitoring.ResultsResponse
+	(*ResultsChunk)(nil),                // 7: monitoring.ResultsChunk
+	(*ServiceStatus)(nil),               // 8: monitoring.ServiceStatus
+	(*PollerStatusRequest)(nil),         // 9: monitoring.PollerStatusRequest
+	(*PollerStatusResponse)(nil),        // 10: monitoring.PollerStatusResponse
+	(*PollerStatusChunk)(nil),           // 11: monitoring.PollerStatusChunk
+	(*TriggerProfilingRequest)(nil),     // 12: monitoring.TriggerProfilingRequest
+	(*TriggerProfilingResponse)(nil),    // 13: monitoring.TriggerProfilingResponse
 }
 var file_monitoring_monitoring_proto_depIdxs = []int32{
 	0,  // 0: monitoring.SweepCompletionStatus.status:type_name -> monitoring.SweepCompletionStatus.Status
-	3,  // 1: monitoring.ResultsRequest.completion_status:type_name -> monitoring.SweepCompletionStatus
-	3,  // 2: monitoring.ResultsResponse.sweep_completion:type_name -> monitoring.SweepCompletionStatus
-	7,  // 3: monitoring.PollerStatusRequest.services:type_name -> monitoring.ServiceStatus
-	7,  // 4: monitoring.PollerStatusChunk.services:type_name -> monitoring.ServiceStatus
-	1,  // 5: monitoring.AgentService.GetStatus:input_type -> monitoring.StatusRequest
-	4,  // 6: monitoring.AgentService.GetResults:input_type -> monitoring.ResultsRequest
-	4,  // 7: monitoring.AgentService.StreamResults:input_type -> monitoring.ResultsRequest
-	8,  // 8: monitoring.PollerService.ReportStatus:input_type -> monitoring.PollerStatusRequest
-	10, // 9: monitoring.PollerService.StreamStatus:input_type -> monitoring.PollerStatusChunk
-	2,  // 10: monitoring.AgentService.GetStatus:output_type -> monitoring.StatusResponse
-	5,  // 11: monitoring.AgentService.GetResults:output_type -> monitoring.ResultsResponse
-	6,  // 12: monitoring.AgentService.StreamResults:output_type -> monitoring.ResultsChunk
-	9,  // 13: monitoring.PollerService.ReportStatus:output_type -> monitoring.PollerStatusResponse
-	9,  // 14: monitoring.PollerService.StreamStatus:output_type -> monitoring.PollerStatusResponse
-	10, // [10:15] is the sub-list for method output_type
-	5,  // [5:10] is the sub-list for method input_type
-	5,  // [5:5] is the sub-list for extension type_name
-	5,  // [5:5] is the sub-list for extension extendee
-	0,  // [0:5] is the sub-list for field type_name
+	4,  // 1: monitoring.ResultsRequest.completion_status:type_name -> monitoring.SweepCompletionStatus
+	4,  // 2: monitoring.ResultsResponse.sweep_completion:type_name -> monitoring.SweepCompletionStatus
+	8,  // 3: monitoring.PollerStatusRequest.services:type_name -> monitoring.ServiceStatus
+	8,  // 4: monitoring.PollerStatusChunk.services:type_name -> monitoring.ServiceStatus
+	1,  // 5: monitoring.TriggerProfilingResponse.state:type_name -> monitoring.TriggerProfilingResponse.State
+	2,  // 6: monitoring.AgentService.GetStatus:input_type -> monitoring.StatusRequest
+	5,  // 7: monitoring.AgentService.GetResults:input_type -> monitoring.ResultsRequest
+	5,  // 8: monitoring.AgentService.StreamResults:input_type -> monitoring.ResultsRequest
+	12, // 9: monitoring.AgentService.TriggerProfiling:input_type -> monitoring.TriggerProfilingRequest
+	9,  // 10: monitoring.PollerService.ReportStatus:input_type -> monitoring.PollerStatusRequest
+	11, // 11: monitoring.PollerService.StreamStatus:input_type -> monitoring.PollerStatusChunk
+	3,  // 12: monitoring.AgentService.GetStatus:output_type -> monitoring.StatusResponse
+	6,  // 13: monitoring.AgentService.GetResults:output_type -> monitoring.ResultsResponse
+	7,  // 14: monitoring.AgentService.StreamResults:output_type -> monitoring.ResultsChunk
+	13, // 15: monitoring.AgentService.TriggerProfiling:output_type -> monitoring.TriggerProfilingResponse
+	10, // 16: monitoring.PollerService.ReportStatus:output_type -> monitoring.PollerStatusResponse
+	10, // 17: monitoring.PollerService.StreamStatus:output_type -> monitoring.PollerStatusResponse
+	12, // [12:18] is the sub-list for method output_type
+	6,  // [6:12] is the sub-list for method input_type
+	6,  // [6:6] is the sub-list for extension type_name
+	6,  // [6:6] is the sub-list for extension extendee
+	0,  // [0:6] is the sub-list for field type_name
 }
 
 func init() { file_monitoring_monitoring_proto_init() }
@@ -1152,8 +1501,8 @@ func file_monitoring_monitoring_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_monitoring_monitoring_proto_rawDesc), len(file_monitoring_monitoring_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   10,
+			NumEnums:      2,
+			NumMessages:   12,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

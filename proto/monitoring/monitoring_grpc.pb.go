@@ -25,9 +25,10 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	AgentService_GetStatus_FullMethodName     = "/monitoring.AgentService/GetStatus"
-	AgentService_GetResults_FullMethodName    = "/monitoring.AgentService/GetResults"
-	AgentService_StreamResults_FullMethodName = "/monitoring.AgentService/StreamResults"
+	AgentService_GetStatus_FullMethodName        = "/monitoring.AgentService/GetStatus"
+	AgentService_GetResults_FullMethodName       = "/monitoring.AgentService/GetResults"
+	AgentService_StreamResults_FullMethodName    = "/monitoring.AgentService/StreamResults"
+	AgentService_TriggerProfiling_FullMethodName = "/monitoring.AgentService/TriggerProfiling"
 )
 
 // AgentServiceClient is the client API for AgentService service.
@@ -37,6 +38,10 @@ type AgentServiceClient interface {
 	GetStatus(ctx context.Context, in *StatusRequest, opts ...grpc.CallOption) (*StatusResponse, error)
 	GetResults(ctx context.Context, in *ResultsRequest, opts ...grpc.CallOption) (*ResultsResponse, error)
 	StreamResults(ctx context.Context, in *ResultsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ResultsChunk], error)
+	// TriggerProfiling starts a session and answers at once; the same request
+	// again tells how far it is. ServiceRadar's agents do not know it and answer
+	// UNIMPLEMENTED.
+	TriggerProfiling(ctx context.Context, in *TriggerProfilingRequest, opts ...grpc.CallOption) (*TriggerProfilingResponse, error)
 }
 
 type agentServiceClient struct {
@@ -86,6 +91,16 @@ func (c *agentServiceClient) StreamResults(ctx context.Context, in *ResultsReque
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type AgentService_StreamResultsClient = grpc.ServerStreamingClient[ResultsChunk]
 
+func (c *agentServiceClient) TriggerProfiling(ctx context.Context, in *TriggerProfilingRequest, opts ...grpc.CallOption) (*TriggerProfilingResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(TriggerProfilingResponse)
+	err := c.cc.Invoke(ctx, AgentService_TriggerProfiling_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // AgentServiceServer is the server API for AgentService service.
 // All implementations must embed UnimplementedAgentServiceServer
 // for forward compatibility.
@@ -93,6 +108,10 @@ type AgentServiceServer interface {
 	GetStatus(context.Context, *StatusRequest) (*StatusResponse, error)
 	GetResults(context.Context, *ResultsRequest) (*ResultsResponse, error)
 	StreamResults(*ResultsRequest, grpc.ServerStreamingServer[ResultsChunk]) error
+	// TriggerProfiling starts a session and answers at once; the same request
+	// again tells how far it is. ServiceRadar's agents do not know it and answer
+	// UNIMPLEMENTED.
+	TriggerProfiling(context.Context, *TriggerProfilingRequest) (*TriggerProfilingResponse, error)
 	mustEmbedUnimplementedAgentServiceServer()
 }
 
@@ -111,6 +130,9 @@ func (UnimplementedAgentServiceServer) GetResults(context.Context, *ResultsReque
 }
 func (UnimplementedAgentServiceServer) StreamResults(*ResultsRequest, grpc.ServerStreamingServer[ResultsChunk]) error {
 	return status.Error(codes.Unimplemented, "method StreamResults not implemented")
+}
+func (UnimplementedAgentServiceServer) TriggerProfiling(context.Context, *TriggerProfilingRequest) (*TriggerProfilingResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method TriggerProfiling not implemented")
 }
 func (UnimplementedAgentServiceServer) mustEmbedUnimplementedAgentServiceServer() {}
 func (UnimplementedAgentServiceServer) testEmbeddedByValue()                      {}
@@ -180,6 +202,24 @@ func _AgentService_StreamResults_Handler(srv interface{}, stream grpc.ServerStre
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type AgentService_StreamResultsServer = grpc.ServerStreamingServer[ResultsChunk]
 
+func _AgentService_TriggerProfiling_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(TriggerProfilingRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AgentServiceServer).TriggerProfiling(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AgentService_TriggerProfiling_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AgentServiceServer).TriggerProfiling(ctx, req.(*TriggerProfilingRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // AgentService_ServiceDesc is the grpc.ServiceDesc for AgentService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -194,6 +234,10 @@ var AgentService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetResults",
 			Handler:    _AgentService_GetResults_Handler,
+		},
+		{
+			MethodName: "TriggerProfiling",
+			Handler:    _AgentService_TriggerProfiling_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

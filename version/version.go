@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package profiler
+// Package version is what this program was built from.
+package version
 
 import (
 	"cmp"
@@ -10,9 +11,9 @@ import (
 // version is set by the linker (Makefile).
 var version string
 
-// Version is what this was built from: what the Makefile says, else what Go
+// String is what this was built from: what the Makefile says, else what Go
 // recorded of the module.
-func Version() string {
+func String() string {
 	if version != "" {
 		return version
 	}

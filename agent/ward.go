@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"errors"
+	"io/fs"
+	"time"
+
+	"github.com/carverauto/serviceradar-profiler/session"
+)
+
+// ward is a session over which the agent watches for those who asked for it.
+type ward struct {
+	guards []session.Guard
+}
+
+const (
+	lookEvery = time.Second
+	maxGuards = 256 // of one session: a client that repeats its request has the same rights each time
+	lostAfter = time.Minute
+)
+
+// watchOver asks the guards again while the session waits and runs, ends what
+// none of them permits any more, and tells them how it ended. A context does not
+// go to another process, so this is what takes its place: the session is looked
+// at once a second. To watch it would make it attended.
+func (a *Agent) watchOver(s *session.Session, g session.Guard) {
+	if s.State.Final() {
+		g.Ended(*s)
+		return
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if w := a.wards[s.ID]; w != nil {
+		if len(w.guards) < maxGuards {
+			w.guards = append(w.guards, g)
+		}
+		return
+	}
+	if a.ctx.Err() != nil {
+		return
+	}
+	a.wards[s.ID] = &ward{guards: []session.Guard{g}}
+	a.wg.Go(func() { a.guard(*s) })
+}
+
+func (a *Agent) guard(last session.Session) {
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	seen := time.Now()
+	for canceled := false; ; {
+		select {
+		case <-a.ctx.Done():
+			a.leave(last.ID)
+			return
+		case <-tick.C:
+		}
+		now, err := a.Get(a.ctx, last.ID)
+		switch {
+		case err == nil:
+			last, seen = now, time.Now()
+		case errors.Is(err, session.ErrNotFound), time.Since(seen) > lostAfter:
+			a.leave(last.ID)
+			a.log.Warn("a session was lost sight of", "session", last.ID, "error", err.Error())
+			return
+		default:
+			continue // the profiler may come back, and have it still
+		}
+		if last.State.Final() {
+			for _, g := range a.leave(last.ID) {
+				g.Ended(last)
+			}
+			return
+		}
+		if !canceled && !a.permitted(&last) {
+			canceled = true
+			a.log.Warn("a session ends because nobody who asked for it may have it any more", "session", last.ID)
+			if _, err := a.profiler.Cancel(a.ctx, last.ID); err != nil && a.ctx.Err() == nil {
+				a.log.Warn("a session could not be ended", "session", last.ID, "error", err.Error())
+				canceled = false
+			}
+		}
+	}
+}
+
+// permitted says whether one of those who asked may still sample all targets.
+func (a *Agent) permitted(s *session.Session) bool {
+	a.mu.Lock()
+	guards := append([]session.Guard{}, a.wards[s.ID].guards...)
+	a.mu.Unlock()
+	for _, g := range guards {
+		if permits(g, s.Spec.PIDs) {
+			return true
+		}
+	}
+	return false
+}
+
+func permits(g session.Guard, pids []int) bool {
+	for _, pid := range pids {
+		// Which process it was is known to the profiler alone: who has that PID now
+		// is what can be asked here.
+		if err := g.Permit(pid, 0); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return false
+		}
+	}
+	return true
+}
+
+// leave ends the watch over a session.
+func (a *Agent) leave(id session.ID) []session.Guard {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	w := a.wards[id]
+	delete(a.wards, id)
+	return w.guards
+}

@@ -1,0 +1,238 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"strings"
+
+	"google.golang.org/grpc/credentials"
+
+	"github.com/carverauto/serviceradar-profiler/access"
+	"github.com/carverauto/serviceradar-profiler/agent"
+	"github.com/carverauto/serviceradar-profiler/auth"
+	"github.com/carverauto/serviceradar-profiler/config"
+	"github.com/carverauto/serviceradar-profiler/daemon"
+	"github.com/carverauto/serviceradar-profiler/session"
+)
+
+// settings are the configuration file. Each key is in docs/agent.md. An
+// agent.json of ServiceRadar is one, too.
+type settings struct {
+	ListenAddr string         `json:"listen_addr"`
+	AgentID    string         `json:"agent_id"`
+	HostIP     string         `json:"host_ip"`
+	Security   auth.Security  `json:"security"`
+	Access     access.Policy  `json:"access"`
+	Limits     agent.Limits   `json:"limits"`
+	Logging    daemon.Logging `json:"logging"`
+
+	ProfilerAddress   string         `json:"profiler_address"`
+	ProfilerSecurity  *auth.Security `json:"profiler_security,omitempty"` // nil: security
+	NextAgentAddress  string         `json:"next_agent_address"`
+	NextAgentSecurity *auth.Security `json:"next_agent_security,omitempty"` // nil: security
+
+	ignored
+
+	source daemon.Source
+}
+
+// ignored are keys of ServiceRadar's agents that mean nothing here.
+type ignored struct {
+	AgentName         config.Ignored `json:"agent_name,omitzero"`
+	ComponentType     config.Ignored `json:"component_type,omitzero"`
+	Partition         config.Ignored `json:"partition,omitzero"`
+	ServiceType       config.Ignored `json:"service_type,omitzero"`
+	ServiceName       config.Ignored `json:"service_name,omitzero"`
+	CheckersDir       config.Ignored `json:"checkers_dir,omitzero"`
+	KVAddress         config.Ignored `json:"kv_address,omitzero"`
+	KVSecurity        config.Ignored `json:"kv_security,omitzero"`
+	DeviceCache       config.Ignored `json:"device_cache_config,omitzero"`
+	GatewayAddr       config.Ignored `json:"gateway_addr,omitzero"`
+	GatewaySecurity   config.Ignored `json:"gateway_security,omitzero"`
+	PushInterval      config.Ignored `json:"push_interval,omitzero"`
+	StatusDebounce    config.Ignored `json:"status_debounce_interval,omitzero"`
+	StatusHeartbeat   config.Ignored `json:"status_heartbeat_interval,omitzero"`
+	SyncRuntime       config.Ignored `json:"sync_runtime_enabled,omitzero"`
+	LocalOTLPEndpoint config.Ignored `json:"local_otlp_endpoint,omitzero"`
+	AddonCgroupRoot   config.Ignored `json:"addon_cgroup_root,omitzero"`
+}
+
+// variablePrefix begins the names of variables of the environment that stand
+// for keys of the configuration: SRPROF_AGENT_LOGGING_LEVEL.
+const variablePrefix = "SRPROF_AGENT_"
+
+func defaults() settings {
+	return settings{
+		ListenAddr: ":50085", ProfilerAddress: "127.0.0.1:50084", Access: access.DefaultPolicy(), Limits: agent.DefaultLimits(),
+		Logging: daemon.Logging{Level: "info", Output: "stdout"},
+	}
+}
+
+// example has, besides the defaults, what has none: the certificates, where
+// ServiceRadar's packages put them.
+func example() settings {
+	s := defaults()
+	s.AgentID = "default-agent"
+	s.Security = *auth.Identity("/etc/serviceradar/certs", "agent")
+	s.Security.Mode = auth.ModeMTLS
+	s.Access.Roles["admin.serviceradar"] = []string{"admin"} // as srprof certs calls them
+	s.Access.Roles["poller.serviceradar"] = []string{"poller"}
+	s.Access.Permissions["poller"] = []access.Permission{"profiling:*"}
+	return s
+}
+
+// load reads the configuration and makes sure of it, the certificates aside.
+// Variables of the environment come over the file; no path means no file.
+func load(path string) (*settings, error) {
+	s := defaults()
+	s.source = daemon.Source{File: path, Prefix: variablePrefix, Variables: s.Logging.FromEnvironment(os.Getenv)}
+	if path != "" {
+		if err := config.Read(path, &s); err != nil {
+			return nil, err
+		}
+	}
+	found, err := config.Overlay(variablePrefix, os.Environ(), &s)
+	if err != nil {
+		return nil, err
+	}
+	s.source.Variables = append(s.source.Variables, found...)
+	logging := s.Logging
+	logging.OTel.Enabled = false // notes tell of it
+	for _, check := range []struct {
+		key string
+		err error
+	}{
+		{"listen_addr", daemon.CheckListen(s.ListenAddr)},
+		{"profiler_address", checkDial(s.ProfilerAddress)},
+		{"next_agent_address", s.checkNext()},
+		{"host_ip", s.checkIP()},
+		{"access", s.Access.Validate()},
+		{"limits", s.Limits.Validate()},
+		{"logging", logging.Validate()},
+	} {
+		if check.err != nil {
+			return nil, s.source.Wrong(check.key, check.err)
+		}
+	}
+	return &s, nil
+}
+
+func checkDial(address string) error {
+	host, port, err := net.SplitHostPort(address)
+	if err == nil {
+		_, err = net.LookupPort("tcp", port)
+	}
+	if err != nil || host == "" || port == "" {
+		return &session.Error{Code: "bad_address", Kind: session.ErrInvalid, Problem: fmt.Sprintf("%q is no address to connect to", address), Cause: err,
+			Remedy: `write host:port: "127.0.0.1:50084"`}
+	}
+	return nil
+}
+
+// checkNext also refuses to lend our certificate to whoever has none.
+func (s *settings) checkNext() error {
+	if s.NextAgentAddress == "" {
+		return nil
+	}
+	if err := checkDial(s.NextAgentAddress); err != nil {
+		return err
+	}
+	if strings.EqualFold(s.Security.Mode, auth.ModeNone) && !strings.EqualFold(s.nextSecurity().Mode, auth.ModeNone) {
+		return session.Invalid("open_to_next_agent", "security mode none would let each user of this host call the next agent with this agent's certificate",
+			"use mode mtls, or leave next_agent_address out")
+	}
+	return nil
+}
+
+// checkIP lets pass what ServiceRadar's packages write where nothing is known.
+func (s *settings) checkIP() error {
+	if s.placeholderIP() {
+		return nil
+	}
+	return daemon.CheckIP(s.HostIP)
+}
+
+func (s *settings) placeholderIP() bool { return strings.HasPrefix(s.HostIP, "PLACEHOLDER") }
+
+func (s *settings) hostIP() string {
+	if s.placeholderIP() {
+		return daemon.HostIP(s.ListenAddr, "")
+	}
+	return daemon.HostIP(s.ListenAddr, s.HostIP)
+}
+
+func (s *settings) profilerSecurity() *auth.Security { return orElse(s.ProfilerSecurity, &s.Security) }
+func (s *settings) nextSecurity() *auth.Security     { return orElse(s.NextAgentSecurity, &s.Security) }
+
+func orElse(one, other *auth.Security) *auth.Security {
+	if one != nil {
+		return one
+	}
+	return other
+}
+
+// identities are the credentials of an agent: of its server, to the profiler,
+// and to the next agent (nil if there is none).
+type identities struct {
+	server, profiler, next credentials.TransportCredentials
+}
+
+func (s *settings) credentials(log *slog.Logger) (c identities, err error) {
+	if c.server, err = s.Security.ServerCredentials(s.ListenAddr, log); err != nil {
+		return c, s.source.Wrong("security", err)
+	}
+	if c.profiler, err = s.profilerSecurity().ClientCredentials(s.ProfilerAddress); err != nil {
+		return c, s.source.Wrong("profiler_security", err)
+	}
+	if s.NextAgentAddress != "" {
+		if c.next, err = s.nextSecurity().ClientCredentials(s.NextAgentAddress); err != nil {
+			return c, s.source.Wrong("next_agent_security", err)
+		}
+	}
+	return c, nil
+}
+
+// nobodyMay is what must not go unnoticed.
+const nobodyMay = `but nobody may use it: "access.roles" gives nobody a role; for example {"access": {"roles": {"admin.serviceradar": ["admin"]}}}`
+
+// notes are what is good, and yet may be otherwise than it seems.
+func (s *settings) notes() []string {
+	var notes []string
+	if names := s.ignored.names(); len(names) > 0 {
+		notes = append(notes, "without effect here: "+strings.Join(names, ", "))
+	}
+	if s.Logging.OTel.Enabled {
+		notes = append(notes, "without effect here: logging.otel; collect what is written to output")
+	}
+	if s.placeholderIP() {
+		notes = append(notes, fmt.Sprintf("host_ip is %s, so it is found out: %s", s.HostIP, s.hostIP()))
+	}
+	if s.Access.Empty() {
+		notes = append(notes, nobodyMay)
+	}
+	return notes
+}
+
+// names are the keys that are there.
+func (i *ignored) names() []string {
+	var names []string
+	for _, k := range []struct {
+		name string
+		key  config.Ignored
+	}{
+		{"agent_name", i.AgentName}, {"component_type", i.ComponentType}, {"partition", i.Partition}, {"service_type", i.ServiceType},
+		{"service_name", i.ServiceName}, {"checkers_dir", i.CheckersDir}, {"kv_address", i.KVAddress}, {"kv_security", i.KVSecurity},
+		{"device_cache_config", i.DeviceCache}, {"gateway_addr", i.GatewayAddr}, {"gateway_security", i.GatewaySecurity},
+		{"push_interval", i.PushInterval}, {"status_debounce_interval", i.StatusDebounce}, {"status_heartbeat_interval", i.StatusHeartbeat},
+		{"sync_runtime_enabled", i.SyncRuntime}, {"local_otlp_endpoint", i.LocalOTLPEndpoint}, {"addon_cgroup_root", i.AddonCgroupRoot},
+	} {
+		if k.key.There {
+			names = append(names, k.name)
+		}
+	}
+	return names
+}
