@@ -63,7 +63,7 @@ next:
 
 func (a *audit) waitFor(t testing.TB, fields map[string]any) map[string]any {
 	t.Helper()
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(2 * time.Minute); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
 		if found := a.lines(t, fields); len(found) > 0 {
 			return found[0]
 		}

@@ -29,7 +29,7 @@ func asUser(t *testing.T, options ...string) int {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Process.Kill(); c.Wait() })
-	for end := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(2 * time.Minute); ; time.Sleep(5 * time.Millisecond) {
 		if s, err := process.ReadStat(c.Process.Pid); err == nil && s.Comm == "sleep" {
 			return c.Process.Pid
 		}

@@ -127,7 +127,7 @@ func (s *service) disconnect() {
 // run serves, reads the configuration again when it is told to, and ends.
 func (s *service) run(ctx context.Context, reload <-chan os.Signal) error {
 	failed := make(chan error, 1)
-	go func() { failed <- s.server.Serve(s.listener) }()
+	go func() { failed <- s.server.Serve(remote.Bounded(s.listener, s.log)) }()
 	s.log.Info("listening", "address", s.listener.Addr().String(), "version", version.String(), "pid", os.Getpid(),
 		"profiler", s.settings.ProfilerAddress, "next_agent", s.settings.NextAgentAddress)
 	s.manager.Ready(s.status())

@@ -109,7 +109,7 @@ func (s *service) listen() (err error) {
 // run serves until ctx is over.
 func (s *service) run(ctx context.Context, reload <-chan os.Signal) error {
 	failed := make(chan error, 1)
-	go func() { failed <- s.server.Serve(s.listener) }()
+	go func() { failed <- s.server.Serve(remote.Bounded(s.listener, s.log)) }()
 	s.log.Info("listening", "address", s.listener.Addr().String(), "version", version.String(), "pid", os.Getpid())
 	s.scrapes.Serve(s.metrics, s.log)
 	s.manager.Ready(s.listeningAt())

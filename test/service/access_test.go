@@ -247,7 +247,7 @@ func TestRolesAtCalls(t *testing.T) {
 // hasAudit waits for a line of the audit.
 func (s *service) hasAudit(t *testing.T, fields map[string]any) {
 	t.Helper()
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(hangs); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		if s.audited(fields) {
 			return
 		}
