@@ -29,6 +29,7 @@ func (s *service) reload() (taken bool) {
 		{"security", reflect.DeepEqual(fresh.Security, old.Security)},
 		{"logging", reflect.DeepEqual(fresh.Logging, old.Logging)},
 		{"metrics", fresh.Metrics == old.Metrics},
+		{"tracing", reflect.DeepEqual(fresh.Tracing, old.Tracing)},
 		{"profiler.spool_dir", fresh.Profiler.SpoolDir == old.Profiler.SpoolDir},
 		{"profiler.chunk_size_bytes", fresh.Profiler.ChunkSizeBytes == old.Profiler.ChunkSizeBytes},
 	} {
@@ -36,7 +37,7 @@ func (s *service) reload() (taken bool) {
 			s.log.Warn("this change needs a restart", "key", fixed.key)
 		}
 	}
-	fresh.ListenAddr, fresh.HostIP, fresh.Security, fresh.Logging, fresh.Metrics = old.ListenAddr, old.HostIP, old.Security, old.Logging, old.Metrics
+	fresh.ListenAddr, fresh.HostIP, fresh.Security, fresh.Logging, fresh.Metrics, fresh.Tracing = old.ListenAddr, old.HostIP, old.Security, old.Logging, old.Metrics, old.Tracing
 	fresh.Profiler.SpoolDir, fresh.Profiler.ChunkSizeBytes = old.Profiler.SpoolDir, old.Profiler.ChunkSizeBytes
 	// Both were found good by load.
 	if err := s.gate.SetPolicy(&fresh.Access); err != nil {

@@ -22,6 +22,7 @@ import (
 	"github.com/carverauto/serviceradar-profiler/metrics"
 	"github.com/carverauto/serviceradar-profiler/profiler"
 	"github.com/carverauto/serviceradar-profiler/remote"
+	"github.com/carverauto/serviceradar-profiler/tracing"
 	"github.com/carverauto/serviceradar-profiler/version"
 )
 
@@ -47,6 +48,7 @@ type service struct {
 	manager     *daemon.Manager
 	metrics     *metrics.Metrics
 	scrapes     *metrics.Server
+	tracing     *tracing.Tracing
 }
 
 // serve runs the service until ctx is over.
@@ -83,8 +85,11 @@ func serve(ctx context.Context, path string, out daemon.Streams) error {
 	}
 	defer s.recorder.Close()
 	s.connections.failed = s.metrics.RPCFailed
-	creds := &counted{s.creds, s.metrics.ConnectionRefused}
-	s.server = grpc.NewServer(append(remote.ServerOptions(log), grpc.Creds(creds), grpc.StatsHandler(&s.connections))...)
+	options := append(remote.ServerOptions(log), grpc.Creds(&counted{s.creds, s.metrics.ConnectionRefused}), grpc.StatsHandler(&s.connections))
+	if calls := s.tracing.Calls(); calls != nil {
+		options = append(options, grpc.StatsHandler(calls))
+	}
+	s.server = grpc.NewServer(options...)
 	if err := s.register(); err != nil {
 		return err
 	}
@@ -96,6 +101,13 @@ func (s *service) listen() (err error) {
 	c := s.settings
 	if s.creds, err = c.Security.ServerCredentials(c.ListenAddr, s.log); err != nil {
 		return c.source.Wrong("security", err)
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		return fmt.Errorf("find this host's name: %w", err)
+	}
+	if s.tracing, err = tracing.Start(&c.Tracing, tracing.About{Name: program, Version: version.String(), Host: host}, s.log); err != nil {
+		return c.source.Wrong("tracing", err)
 	}
 	if s.listener, err = daemon.Listen(c.ListenAddr); err != nil {
 		return err
@@ -137,7 +149,7 @@ func (s *service) prepare() (err error) {
 	}
 	s.sessions.Log = s.log
 	s.sessions.Changed = func(c profiler.Change) { s.metrics.Session(&c.Session, c.Turn, c.Meta) }
-	if s.gate, err = access.New(s.sessions, &s.settings.Access, s.audit); err != nil {
+	if s.gate, err = access.New(s.tracing.Runner(s.sessions), &s.settings.Access, s.audit); err != nil {
 		return err
 	}
 	if s.settings.Access.Empty() {
@@ -196,6 +208,9 @@ func (s *service) stop() error {
 	hard := time.AfterFunc(streamTime, s.server.Stop) // watchers of health never go by themselves
 	s.server.GracefulStop()
 	hard.Stop()
+	last, cancel := context.WithTimeout(context.Background(), streamTime)
+	defer cancel()
+	s.tracing.Close(last)
 	s.log.Info("stopped")
 	return nil
 }

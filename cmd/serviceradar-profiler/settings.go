@@ -11,6 +11,7 @@ import (
 	"github.com/carverauto/serviceradar-profiler/daemon"
 	"github.com/carverauto/serviceradar-profiler/metrics"
 	"github.com/carverauto/serviceradar-profiler/profiler"
+	"github.com/carverauto/serviceradar-profiler/tracing"
 )
 
 // settings are the configuration file. Each key is in docs/configuration.md.
@@ -22,6 +23,7 @@ type settings struct {
 	Profiler   profiler.Limits  `json:"profiler"`
 	Logging    daemon.Logging   `json:"logging"`
 	Metrics    metrics.Settings `json:"metrics"`
+	Tracing    tracing.Settings `json:"tracing"`
 
 	source daemon.Source
 }
@@ -31,7 +33,7 @@ type settings struct {
 const variablePrefix = "SRPROF_PROFILER_"
 
 func defaults() settings {
-	return settings{ListenAddr: ":50084", Access: access.DefaultPolicy(), Profiler: profiler.DefaultLimits(), Logging: daemon.Logging{Level: "info", Output: "stdout"}}
+	return settings{ListenAddr: ":50084", Access: access.DefaultPolicy(), Profiler: profiler.DefaultLimits(), Logging: daemon.Logging{Level: "info", Output: "stdout"}, Tracing: tracing.Default()}
 }
 
 // example has, besides the defaults, what has none: the certificates, where
@@ -69,6 +71,7 @@ func load(path string) (*settings, error) {
 		{"profiler", s.Profiler.Validate()},
 		{"logging", s.Logging.Validate()},
 		{"metrics", s.Metrics.Validate(&s.Security)},
+		{"tracing", s.Tracing.Validate()},
 	} {
 		if check.err != nil {
 			return nil, s.source.Wrong(check.key, check.err)
