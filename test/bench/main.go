@@ -45,7 +45,7 @@ func main() {
 
 func run() error {
 	quick := flag.Bool("quick", false, "fewer repetitions: a look, not a result")
-	only := flag.String("only", "", "one measurement: first, memory, cost, file, slowdown, tables, names, stacks, service or servicememory")
+	only := flag.String("only", "", "one measurement: first, memory, cost, file, slowdown, suffer, tables, names, stacks, service or servicememory")
 	programs := flag.String("programs", "", "of stacks: only these programs, with commas between")
 	lasts := flag.Float64("seconds", 0, "of stacks: how long each program is sampled (default 20, 4 with -quick)")
 	dump := flag.Bool("dump-unfinished", false, "of stacks: write where stacks ended that did not reach their root to standard error")
@@ -92,6 +92,7 @@ func (b *bench) measure(only string) error {
 		{"cost", b.sampleCost},
 		{"file", b.endToFile},
 		{"slowdown", b.slowdown},
+		{"suffer", b.suffer},
 		{"tables", b.tableCost},
 		{"names", b.names},
 		{"stacks", b.wholeStacks},
