@@ -5,6 +5,7 @@
 # make vmtest    only what boots other kernels in QEMU; part of make test
 # make demo      records a demo program for 3 s and shows where its time went
 # make soak      10,000 sessions on the real service; SESSIONS=2000 for fewer
+# make fuzz      each fuzz target for FUZZTIME=60s
 # make bench     the figures of docs/benchmarks.md, beside perf and bpftrace
 # make generate  BPF objects, bindings and code for messages again (needs
 #                Debian's clang-14 and protoc)
@@ -21,7 +22,7 @@ export SRPROF_REQUIRE_ALL ?= 1
 VERSION ?= $(shell bash deploy/version.sh)
 STAMP = -X github.com/carverauto/serviceradar-profiler/version.version=$(VERSION)
 
-.PHONY: build test unit vmtest otel deps demo soak generate generated lint bench clean
+.PHONY: build test unit vmtest otel deps demo soak fuzz generate generated lint bench clean
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(STAMP)' -o bin/ ./cmd/...
@@ -63,6 +64,9 @@ SESSIONS ?= 10000
 
 soak:
 	$(GO) test -count=1 -v -timeout 12h -run TestSoak ./test/soak -args -sessions $(SESSIONS)
+
+fuzz:
+	bash test/fuzz.sh
 
 bench: build
 	bash test/bench/deps.sh
