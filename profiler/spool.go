@@ -36,11 +36,19 @@ func (s *spool) file() (*os.File, error, error) {
 	if why == nil {
 		return f, nil, nil
 	}
+	f, err := inMemory()
+	if err != nil {
+		return nil, nil, errors.Join(why, err)
+	}
+	return f, why, nil
+}
+
+func inMemory() (*os.File, error) {
 	fd, err := unix.MemfdCreate("srprof-profile", unix.MFD_CLOEXEC)
 	if err != nil {
-		return nil, nil, errors.Join(why, os.NewSyscallError("memfd_create", err))
+		return nil, os.NewSyscallError("memfd_create", err)
 	}
-	return os.NewFile(uintptr(fd), "memfd:srprof-profile"), why, nil
+	return os.NewFile(uintptr(fd), "memfd:srprof-profile"), nil
 }
 
 // content is an encoded profile in a file.
@@ -108,6 +116,7 @@ func pprofFormat() encoding.Format {
 type spoolWriter struct {
 	s        *Sessions
 	file     *os.File
+	moved    bool // to memory, because the disk took no more
 	hash     hash.Hash
 	size     int64
 	priority priority
@@ -117,9 +126,42 @@ func (w *spoolWriter) Write(b []byte) (int, error) {
 	if err := w.s.reserve(int64(len(b)), w.priority); err != nil {
 		return 0, err
 	}
+	before := w.size
 	w.size += int64(len(b))
 	w.hash.Write(b)
-	return w.file.Write(b)
+	n, err := w.file.Write(b)
+	if err == nil || w.moved {
+		return n, err
+	}
+	if why := w.move(before + int64(n)); why != nil {
+		return n, errors.Join(err, why)
+	}
+	w.s.spool.warn(w.s.log(), err)
+	more, err := w.file.Write(b[n:])
+	return n + more, err
+}
+
+// move goes on in memory with what was written so far: a profile that was taken
+// is not lost because somebody filled the disk.
+func (w *spoolWriter) move(written int64) error {
+	file, err := inMemory()
+	if err != nil {
+		return err
+	}
+	if _, err := io.Copy(file, io.NewSectionReader(w.file, 0, written)); err != nil {
+		file.Close()
+		return err
+	}
+	w.file.Close() // what was in it is elsewhere
+	w.file, w.moved = file, true
+	return nil
+}
+
+// warn says once that profiles take up memory.
+func (s *spool) warn(log *slog.Logger, why error) {
+	if !s.warned.Swap(true) {
+		log.Warn("profiles are kept in memory", "spool_dir", s.dir, "error", why)
+	}
 }
 
 // encode writes a profile into a file of its own. The caller gets the content
@@ -129,20 +171,20 @@ func (s *Sessions) encode(format encoding.Format, p *profile.Profile, priority p
 	if err != nil {
 		return nil, notKept(err)
 	}
-	if why != nil && !s.spool.warned.Swap(true) {
-		s.log().Warn("profiles are kept in memory", "spool_dir", s.spool.dir, "error", why)
+	if why != nil {
+		s.spool.warn(s.log(), why)
 	}
-	w := &spoolWriter{s: s, file: file, hash: sha256.New(), priority: priority}
+	w := &spoolWriter{s: s, file: file, moved: why != nil, hash: sha256.New(), priority: priority}
 	b := bufio.NewWriterSize(w, 64<<10)
 	if err = format.Write(b, p, encoding.Options{}); err == nil {
 		err = b.Flush()
 	}
 	if err != nil {
-		file.Close()
+		w.file.Close()
 		s.giveBack(w.size)
 		return nil, notKept(err)
 	}
-	c := &content{format: format.Name, file: file, size: w.size, digest: hex.EncodeToString(w.hash.Sum(nil))}
+	c := &content{format: format.Name, file: w.file, size: w.size, digest: hex.EncodeToString(w.hash.Sum(nil))}
 	c.refs.Store(1)
 	return c, nil
 }

@@ -21,7 +21,8 @@ const (
 	// ownKernel in the environment is a kernel image to boot instead.
 	ownKernel = "SRPROF_VM_KERNEL"
 	// moreEnv in the environment are NAME=VALUE pairs for the environment
-	// inside the virtual machine: SRPROF_BPF_BUILD=4.9, say.
+	// inside the virtual machine: SRPROF_BPF_BUILD=4.9, say, or
+	// SRPROF_VM_ONLY=clock for the checks with that in their names.
 	moreEnv = "SRPROF_VM_ENV"
 )
 

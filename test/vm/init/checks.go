@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"time"
 
@@ -34,6 +35,7 @@ func checks() []check {
 	for _, t := range targets() {
 		all = append(all, check{name: t.name, run: t.check})
 	}
+	all = append(all, check{name: "clock jumps", run: clockJumps}, check{name: "a CPU goes and comes", run: cpuGoes})
 	// The build for old kernels must do on new ones too.
 	if os.Getenv(sampler.EnvBuild) == "" {
 		const old = "4.9"
@@ -42,7 +44,8 @@ func checks() []check {
 			all = append(all, check{name: t.name + ", build " + old, run: as(old, t.check)})
 		}
 	}
-	return append(all, check{name: "kernel log", run: kernelLog})
+	all = append(all, check{name: "kernel log", run: kernelLog})
+	return slices.DeleteFunc(all, func(c check) bool { return !strings.Contains(c.name, os.Getenv("SRPROF_VM_ONLY")) })
 }
 
 // as runs a check with one build of the kernel side.
