@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc"
@@ -100,6 +101,10 @@ func concerning(log *slog.Logger, method string, request any) *slog.Logger {
 // clipped bounds what a stranger sent.
 func clipped(s string) string { return s[:min(len(s), 128)] }
 
+// unreadable is how gRPC begins what it says of a message that is none. It is
+// no fault of ours, and whoever sends many may not fill the log with it.
+const unreadable = "grpc: failed to unmarshal the received message"
+
 // survive turns a panic into an answer, and logs what is a fault of ours.
 func survive(ctx context.Context, log *slog.Logger, method string, request, panicked any, err error) error {
 	if panicked != nil {
@@ -107,7 +112,11 @@ func survive(ctx context.Context, log *slog.Logger, method string, request, pani
 		return statusOf(&session.Error{Code: codeNames[codes.Internal], Kind: errInternal,
 			Problem: "the service met a fault of its own", Remedy: "its log has the details; please report them"}).Err()
 	}
-	if s, ok := status.FromError(err); !ok || s.Code() == codes.Internal || s.Code() == codes.Unknown {
+	s, ok := status.FromError(err)
+	if s.Code() == codes.Internal && strings.HasPrefix(s.Message(), unreadable) {
+		return status.Error(codes.InvalidArgument, s.Message())
+	}
+	if !ok || s.Code() == codes.Internal || s.Code() == codes.Unknown {
 		concerning(log, method, request).ErrorContext(ctx, "a call failed", "error", err)
 	}
 	return err
