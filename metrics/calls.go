@@ -61,7 +61,12 @@ func (c *codes) bounded(code string) string {
 
 // Runner counts the calls to a runner, by their answers. What it stands before
 // is all that refuses: put it outermost.
-func (m *Metrics) Runner(r session.Runner) session.Runner { return &runner{m, r} }
+func (m *Metrics) Runner(r session.Runner) session.Runner {
+	if m == nil {
+		return r
+	}
+	return &runner{m, r}
+}
 
 type runner struct {
 	m *Metrics

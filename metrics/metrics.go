@@ -20,7 +20,7 @@ import (
 )
 
 // Metrics are those of one service. All methods may be called from several
-// goroutines.
+// goroutines. Nil are those of a service that nobody asks: they take no room.
 type Metrics struct {
 	registry *prometheus.Registry
 
@@ -57,7 +57,7 @@ func New(version string, now func() State) *Metrics {
 		m.reloads.WithLabelValues(result)
 	}
 	m.registry.MustRegister(
-		collectors.NewGoCollector(),
+		collectors.NewGoCollector(collectors.WithGoCollectorMemStatsMetricsDisabled()),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		&current{now},
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
@@ -113,6 +113,9 @@ func (m *Metrics) sessions() {
 // it had its place, zero if it never had one; meta is of its profile, nil if it
 // has none.
 func (m *Metrics) Session(now *session.Session, turn time.Time, meta *profile.Metadata) {
+	if m == nil {
+		return
+	}
 	if now.State == session.StateRunning {
 		m.started.Inc()
 		m.waited.Observe(turn.Sub(now.Created).Seconds())
@@ -144,19 +147,27 @@ func (m *Metrics) Session(now *session.Session, turn time.Time, meta *profile.Me
 
 // ConnectionRefused takes note of a connection that came to nothing.
 func (m *Metrics) ConnectionRefused(code string) {
-	m.refused.WithLabelValues(m.codes.bounded(code)).Inc()
+	if m != nil {
+		m.refused.WithLabelValues(m.codes.bounded(code)).Inc()
+	}
 }
 
 // RPCFailed takes note of a call that was not answered with OK.
-func (m *Metrics) RPCFailed(code string) { m.rpcs.WithLabelValues(m.codes.bounded(code)).Inc() }
+func (m *Metrics) RPCFailed(code string) {
+	if m != nil {
+		m.rpcs.WithLabelValues(m.codes.bounded(code)).Inc()
+	}
+}
 
 const reloadTaken, reloadRefused = "taken", "refused"
 
 // Reloaded takes note that the configuration was read again.
 func (m *Metrics) Reloaded(taken bool) {
-	if taken {
+	switch {
+	case m == nil:
+	case taken:
 		m.reloads.WithLabelValues(reloadTaken).Inc()
-	} else {
+	default:
 		m.reloads.WithLabelValues(reloadRefused).Inc()
 	}
 }

@@ -251,6 +251,19 @@ func TestServer(t *testing.T) {
 	}
 }
 
+// What nobody asks for is counted nowhere.
+func TestOff(t *testing.T) {
+	var off *Metrics
+	off.Session(&session.Session{State: session.StateFailed}, time.Time{}, nil)
+	off.ConnectionRefused("x")
+	off.RPCFailed("x")
+	off.Reloaded(true)
+	var r session.Runner
+	if off.Runner(r) != r {
+		t.Error("calls are counted")
+	}
+}
+
 // Sessions end and Prometheus asks at the same time.
 func TestConcurrently(t *testing.T) {
 	m := made()

@@ -70,7 +70,9 @@ func serve(ctx context.Context, path string, out daemon.Streams) error {
 		log.Info("settings come from the environment", "variables", settings.source.Variables)
 	}
 	s := &service{path: path, settings: settings, log: log, audit: audit}
-	s.metrics = s.measure(lines)
+	if settings.Metrics.ListenAddr != "" {
+		s.metrics = s.measure(lines)
+	}
 	if err := s.listen(); err != nil {
 		return err
 	}
