@@ -128,8 +128,12 @@ func Final(out *monitoring.TriggerProfilingResponse) bool {
 }
 
 func payloadOf(out *monitoring.TriggerProfilingResponse) ([]byte, error) {
-	return json.Marshal(resultPayload{out.GetSessionId(), out.GetState().String(), out.GetSuccess(), out.GetProgressPercent(), out.GetErrorCode(),
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false) // the payload stays as it is
+	err := e.Encode(resultPayload{out.GetSessionId(), out.GetState().String(), out.GetSuccess(), out.GetProgressPercent(), out.GetErrorCode(),
 		out.GetAgentId(), out.GetPollerId(), out.GetPayloadJson()})
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), err
 }
 
 // Trigger is the answer that was made into progress.
