@@ -53,7 +53,7 @@ func sessions(t *testing.T) *profiler.Sessions {
 }
 
 // before is an agent before a runner.
-func before(t *testing.T, r session.Runner, report func(context.Context) (remote.Report, error)) *agent.Agent {
+func before(t testing.TB, r session.Runner, report func(context.Context) (remote.Report, error)) *agent.Agent {
 	t.Helper()
 	a, err := agent.New(r, report, agent.Options{Limits: agent.DefaultLimits()})
 	if err != nil {
@@ -95,7 +95,7 @@ func TestConformance(t *testing.T) {
 }
 
 // gate is before a runner, for whom the policy says.
-func gate(t *testing.T, r session.Runner, roles map[string][]string) *access.Gate {
+func gate(t testing.TB, r session.Runner, roles map[string][]string) *access.Gate {
 	t.Helper()
 	p := access.DefaultPolicy()
 	p.Roles, p.Rate = roles, access.Rate{PerSecond: 100_000, Burst: 100_000}
@@ -107,7 +107,7 @@ func gate(t *testing.T, r session.Runner, roles map[string][]string) *access.Gat
 }
 
 // listen serves over mTLS, as name of the certificates.
-func listen(t *testing.T, certs, name string, options []grpc.ServerOption, register func(*grpc.Server)) string {
+func listen(t testing.TB, certs, name string, options []grpc.ServerOption, register func(*grpc.Server)) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -130,7 +130,7 @@ func listen(t *testing.T, certs, name string, options []grpc.ServerOption, regis
 	return l.Addr().String()
 }
 
-func dialed(t *testing.T, certs, name, address string) *remote.Client {
+func dialed(t testing.TB, certs, name, address string) *remote.Client {
 	t.Helper()
 	creds, err := auth.Identity(certs, name).ClientCredentials(address)
 	if err != nil {
