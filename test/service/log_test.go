@@ -5,6 +5,7 @@ package service_test
 import (
 	"encoding/binary"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -12,14 +13,18 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/carverauto/serviceradar-profiler/auth"
 	"github.com/carverauto/serviceradar-profiler/session"
+	"github.com/carverauto/serviceradar-profiler/test/programs"
 )
 
 // A log that cannot be written is no reason to serve nobody: on a full disk,
@@ -82,6 +87,56 @@ func TestLogThatCannotBeWritten(t *testing.T) {
 				t.Errorf("it ended with %v", state)
 			}
 		})
+	}
+}
+
+// Each line of the log has the shape of ServiceRadar's, and those of a session
+// lead to whoever asked for it.
+func TestLinesOfLog(t *testing.T) {
+	s := start(t, `"grace_period_seconds": 0`, measured("SRPROF_PROFILER_LOGGING_LEVEL=debug"))
+	r := s.runner(t, "admin")
+	p, idle := target(t), programs.Start(t, "sleeper.c", programs.Options{})
+	for request, pid := range map[string]int{"good": p.PID, "idle": idle.PID, "none": 1 << 30} {
+		started, err := r.Start(t.Context(), session.Spec{PIDs: []int{pid}, Duration: 300 * time.Millisecond, Frequency: 499, RequestID: request})
+		if (err == nil) != (request != "none") {
+			t.Fatal(request, err)
+		}
+		if err == nil {
+			final(t, r, started.ID)
+		}
+	}
+	s.signal(t, syscall.SIGHUP)
+	s.waitFor(t, "the configuration was read again")
+	s.signal(t, syscall.SIGTERM)
+	s.ended(t)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	lines := map[string]int{} // by request and message
+	for _, raw := range s.raw {
+		var l map[string]any
+		if err := json.Unmarshal([]byte(raw), &l); err != nil {
+			t.Errorf("%s: %v", raw, err)
+			continue
+		}
+		at, _ := l["time"].(string)
+		if _, err := time.Parse(time.RFC3339, at); err != nil {
+			t.Errorf("%s: %v", raw, err)
+		}
+		level, _ := l["level"].(string)
+		if !slices.Contains([]string{"debug", "info", "warn", "error"}, level) || l["component"] != "profiler" || l["message"] == "" {
+			t.Error(raw)
+		}
+		if request, ok := l["request_id"]; ok {
+			lines[fmt.Sprint(request, " ", l["message"], " ", l["answer"])]++
+		}
+	}
+	want := map[string]int{
+		"good session started <nil>": 1, "good session ended <nil>": 1, "good access allowed": 1, "good access ended": 1,
+		"idle session started <nil>": 1, "idle session ended <nil>": 1, "idle access allowed": 1, "idle access ended": 1,
+		"none access allowed": 1, // there is no such process, which is not for the gate to say
+	}
+	if diff := cmp.Diff(want, lines); diff != "" {
+		t.Error(diff)
 	}
 }
 
