@@ -16,7 +16,7 @@ func TestOverlay(t *testing.T) {
 	got := outer{ListenAddr: ":1", Count: 10, Headers: map[string]string{"old": "1"}, Units: []string{"old"}}
 	got.Security.Mode = "mtls"
 	got.Security.TLS.CertFile = "old"
-	found, err := Overlay("X_", []string{
+	_, err := Overlay("X_", []string{
 		"X_LISTEN_ADDR=:2=3", "X_DEBUG=true", "X_MAX_CONCURRENT_SESSIONS=7", "X_SMALL=255", "X_SHARE=1e-1", "X_GRACE=1m30s", "X_UNITS=a, b",
 		`X_HEADERS={"a": "b"}`, "X_SECURITY_TLS_CERT_FILE=c", `X_SECURITY={"tls": {"cert_file": "outer", "cert_file": "twice"}}`,
 		"X_OTHER_CERT_FILE=o", "PATH=/bin", "x_debug=no", "X=1", "X_SECURITY_MODE=",
@@ -24,7 +24,7 @@ func TestOverlay(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), `X_SECURITY:1:32: "security.tls.cert_file" is there twice`) {
 		t.Fatal(err)
 	}
-	found, err = Overlay("X_", []string{
+	found, err := Overlay("X_", []string{
 		"X_LISTEN_ADDR=:2=3", "X_DEBUG=true", "X_MAX_CONCURRENT_SESSIONS=7", "X_SMALL=255", "X_SHARE=1e-1", "X_GRACE=1m30s", "X_UNITS=a, b",
 		`X_HEADERS={"a": "b"}`, "X_SECURITY_TLS_CERT_FILE=c", `X_SECURITY={"tls": {"cert_file": "outer"}}`,
 		"X_OTHER_CERT_FILE=o", "PATH=/bin", "x_debug=no", "X=1", "X_SECURITY_MODE=",
