@@ -3,6 +3,7 @@
 package profiler_test
 
 import (
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -123,7 +124,7 @@ func TestSessionsAtOnce(t *testing.T) {
 		want string
 	}{{one.PID, "descend;descend;hot_a"}, {one.PID, "descend;descend;hot_a"}, {two.PID, "main;run;hot_"}, {one.PID, "descend;descend;hot_a"}} {
 		all.Go(func() {
-			p := record(t, r, spec(1500*time.Millisecond, test.pid))
+			p := recordEnough(t, r, test.pid)
 			if got := whole(p); got < 0.95 {
 				t.Errorf("%.1f %% whole stacks: %v", 100*got, p.Meta.Ends)
 			}
@@ -138,6 +139,21 @@ func TestSessionsAtOnce(t *testing.T) {
 		})
 	}
 	all.Wait()
+}
+
+// recordEnough records until there are enough samples to speak of shares, however
+// busy the machine is.
+func recordEnough(t *testing.T, r *profiler.Recorder, pid int) *profile.Profile {
+	t.Helper()
+	for d := 1500 * time.Millisecond; ; d *= 2 {
+		p, err := r.Record(t.Context(), spec(d, pid), nil)
+		if err != nil && !errors.Is(err, session.ErrNoSamples) {
+			t.Fatal(err)
+		}
+		if err == nil && p.Meta.Counts.Samples >= 300 && p.Meta.UserStacks == "unwind tables" || d > time.Minute {
+			return p
+		}
+	}
 }
 
 // build compiles one of testdata.
