@@ -7,6 +7,7 @@
 # make soak      10,000 sessions on the real service; SESSIONS=2000 for fewer
 # make fuzz      each fuzz target for FUZZTIME=60s
 # make bench     the figures of docs/benchmarks.md, beside perf and bpftrace
+# make packages  deb and rpm packages for amd64 and arm64, in dist/
 # make generate  BPF objects, bindings and code for messages again (needs
 #                Debian's clang-14 and protoc)
 # make lint      formatting and static checks
@@ -22,7 +23,7 @@ export SRPROF_REQUIRE_ALL ?= 1
 VERSION ?= $(shell bash deploy/version.sh)
 STAMP = -X github.com/carverauto/serviceradar-profiler/version.version=$(VERSION)
 
-.PHONY: build test unit vmtest otel deps demo soak fuzz generate generated lint bench clean
+.PHONY: build packages test unit vmtest otel deps demo soak fuzz generate generated lint bench clean
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(STAMP)' -o bin/ ./cmd/...
@@ -47,6 +48,9 @@ lint:
 	$(GO) vet ./...
 	GOARCH=arm64 $(GO) vet ./bpf ./sampler ./process ./profiler ./cmd/... ./test/vm/init
 	$(STATICCHECK) ./...
+
+packages:
+	bash deploy/packages/build.sh dist $(VERSION)
 
 generate:
 	$(GO) generate ./bpf
@@ -73,4 +77,4 @@ bench: build
 	$(GO) run ./test/bench
 
 clean:
-	rm -rf bin demo-output
+	rm -rf bin dist demo-output

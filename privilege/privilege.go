@@ -26,8 +26,8 @@ func (r Right) String() string { return r.Capability.String() }
 // rights are those of a kernel that has them all. deploy/systemd grants these,
 // and test/deploy takes each away and looks at what is lost.
 var rights = []Right{
-	{process.CapBPF, "programs and maps in the kernel", "no sampling with eBPF"},
-	{process.CapPerfmon, "perf events, and programs that read memory", "nothing can be sampled"},
+	{process.CapBPF, "programs and maps in the kernel", "no sampling with eBPF; by perf events stacks are whole only where code has frame pointers"},
+	{process.CapPerfmon, "perf events of the kernel's side, and programs that read memory", "no sampling with eBPF, and none of what runs in the kernel"},
 	{process.CapSysPtrace, "mappings and files of other users' processes", "only processes of this service's own user can be profiled"},
 	{process.CapSyslog, "where the kernel's functions lie", "kernel functions have no names"},
 	{process.CapDACReadSearch, "files that only their owners may read, and maps of JIT compilers", "programs in private directories are walked by frame pointer, and their functions have no names"},

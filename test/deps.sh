@@ -15,6 +15,7 @@ packages=(
 	musl-tools                             # programs of the zoo with another C library
 	qemu-system-x86 qemu-system-arm        # other kernels
 	gcc-aarch64-linux-gnu libc6-dev-arm64-cross
+	mmdebstrap systemd rpm                 # a Debian to install packages on, units and packages to look at
 	linux-perf bpftrace bpftool            # what we are compared with
 	redis-server redis-tools openssl       # real programs to profile
 	libc6-dbg dwz xz-utils debuginfod      # names that were stripped
