@@ -64,6 +64,18 @@ func (b *bench) suffer() error {
 			results[i] = append(results[i], sum)
 		}
 	}
+	names := make([]string, len(ways))
+	for i, way := range ways {
+		names[i] = way.name
+	}
+	printSuffered(names, results, rounds)
+	return nil
+}
+
+// printSuffered prints what each way cost beside the first of them, without
+// sessions.
+func printSuffered(ways []string, results [][]programs.Sum, rounds int) {
+	n := len(results[0])
 	out := table{title: "What ten sessions cost a target", columns: []string{"sessions", "CPU time of the target", "more", "quartiles", "its time on the clock", "more"}}
 	for i, way := range ways {
 		var cpu, wall, more, longer []float64
@@ -72,12 +84,11 @@ func (b *bench) suffer() error {
 			more = append(more, 100*(r.CPU.Seconds()/results[0][k].CPU.Seconds()-1))
 			longer = append(longer, 100*(r.Wall.Seconds()/results[0][k].Wall.Seconds()-1))
 		}
-		out.row(way.name, number(median(cpu)*1000, 0, " ms"), number(median(more), 1, " %"), number(quantile(more, 0.25), 1, "")+" to "+number(quantile(more, 0.75), 1, " %"),
+		out.row(way, number(median(cpu)*1000, 0, " ms"), number(median(more), 1, " %"), number(quantile(more, 0.25), 1, "")+" to "+number(quantile(more, 0.75), 1, " %"),
 			number(median(wall)*1000, 0, " ms"), number(median(longer), 1, " %"))
 	}
 	out.note("A program that computes a checksum in two threads on %d rounds of work, %d runs each way in turns; medians of what is more than in the run without sessions of the same turn. The result was the same, to the bit, in all %d runs.", rounds, n, n*len(ways))
 	out.print()
-	return nil
 }
 
 // checksum runs the target once under so many sessions.
