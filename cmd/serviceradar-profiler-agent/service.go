@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -74,6 +75,7 @@ func serve(ctx context.Context, path string, out daemon.Streams) error {
 	if _, err := privilege.Keep(nil); err != nil {
 		log.Warn("this program needs no privilege, and could not give up those that it has", "error", err.Error())
 	}
+	debug.SetGCPercent(garbagePercent)
 	if err := s.connect(); err != nil {
 		return err
 	}
@@ -81,9 +83,16 @@ func serve(ctx context.Context, path string, out daemon.Streams) error {
 	return s.run(ctx, reload)
 }
 
+// This program is to be small on each host: what passes through it waits at the
+// profiler, which is near, and not here; and garbage is not left lying about.
+const (
+	window         = 128 << 10 // of one profile on its way, at most
+	garbagePercent = 40        // of what is in use; Go's own is 100
+)
+
 // connect makes what is called. Nothing is connected to yet.
 func (s *service) connect() (err error) {
-	if s.client, err = remote.Dial(s.settings.ProfilerAddress, s.creds.profiler); err != nil {
+	if s.client, err = remote.Dial(s.settings.ProfilerAddress, s.creds.profiler, grpc.WithStaticStreamWindowSize(window)); err != nil {
 		return err
 	}
 	if s.settings.NextAgentAddress != "" {

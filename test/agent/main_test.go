@@ -32,10 +32,6 @@ import (
 var bin string
 
 func TestMain(m *testing.M) {
-	if os.Getenv(roleEnv) != "" {
-		playRole()
-		return
-	}
 	os.Exit(run(m))
 }
 

@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent_test
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"io"
+	"iter"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/carverauto/serviceradar-profiler/proto/monitoring"
+	"github.com/carverauto/serviceradar-profiler/remote"
+	"github.com/carverauto/serviceradar-profiler/session"
+)
+
+const (
+	largeProfile = 200 << 20
+	agentMemory  = 40 << 20
+)
+
+// shelf is a profiler with one profile, larger than any that there is.
+type shelf struct {
+	session.Runner
+	size   int64
+	digest string
+}
+
+var kept = session.Session{ID: "x", State: session.StateSucceeded, Spec: session.Spec{PIDs: []int{1}, Duration: time.Second, Frequency: 99}, Ended: time.Unix(1, 0), Shared: 1}
+
+func content(size int64) io.Reader { return io.LimitReader(rand.NewChaCha8([32]byte{1}), size) }
+
+func newShelf(t *testing.T, size int64) *shelf {
+	t.Helper()
+	sum := sha256.New()
+	if _, err := io.Copy(sum, content(size)); err != nil {
+		t.Fatal(err)
+	}
+	return &shelf{size: size, digest: hex.EncodeToString(sum.Sum(nil))}
+}
+
+func (s *shelf) Get(context.Context, session.ID) (session.Session, error) { return kept, nil }
+
+func (s *shelf) List(context.Context, session.Filter) ([]session.Session, error) {
+	return []session.Session{kept}, nil
+}
+
+func (s *shelf) Watch(ctx context.Context, _ session.ID) iter.Seq2[session.Session, error] {
+	return func(yield func(session.Session, error) bool) { yield(kept, nil) }
+}
+
+func (s *shelf) Fetch(_ context.Context, _ session.ID, want session.Want) (*session.Content, error) {
+	if want.Offset != 0 {
+		return nil, errors.New("it is not to be resumed in these tests")
+	}
+	return &session.Content{Session: kept, Format: session.FormatPprof, Size: s.size, Digest: s.digest, Body: io.NopCloser(content(s.size))}, nil
+}
+
+// agentOfShelf is the real agent before it.
+func agentOfShelf(t *testing.T, size int64) (s *shelf, certs string, agent *program) {
+	t.Helper()
+	s, certs = newShelf(t, size), certificates(t)
+	address := listen(t, certs, "profiler", remote.ServerOptions(slog.New(slog.DiscardHandler)), func(g *grpc.Server) {
+		remote.NewServer(s, 0).Register(g)
+		remote.RegisterServiceRadar(g, s, remote.About{Version: "this", Limits: func() remote.Limits { return remote.Limits{} }, Health: func() remote.Health { return remote.Health{Healthy: true} }})
+	})
+	agent = agentBefore(t, certs, address, "", "")
+	agent.waitFor(t, "the profiler is there")
+	return s, certs, agent
+}
+
+// A profile of 200 MB passes through the agent, which stays small.
+func TestLargeProfilePasses(t *testing.T) {
+	if testing.Short() {
+		t.Skip("200 MB")
+	}
+	s, certs, agent := agentOfShelf(t, largeProfile)
+	c, err := dialed(t, certs, "admin", agent.address).Fetch(t.Context(), "x", session.Want{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Body.Close()
+	sum := sha256.New()
+	if n, err := io.Copy(sum, c.Body); err != nil || n != s.size || hex.EncodeToString(sum.Sum(nil)) != s.digest {
+		t.Fatalf("%d bytes, %v", n, err)
+	}
+	peak := agent.memory(t, "VmHWM")
+	t.Logf("the agent took %.1f MB at most", float64(peak)/1e6)
+	if peak > agentMemory {
+		t.Errorf("the agent took %d bytes", peak)
+	}
+}
+
+// Readers that stall hold up nobody else, and do not fill the agent's memory.
+func TestSlowReaders(t *testing.T) {
+	s, certs, agent := agentOfShelf(t, 8<<20)
+	var stalled []*session.Content
+	for range 4 {
+		client := dialed(t, certs, "admin", agent.address)
+		for range 5 {
+			c, err := client.Fetch(t.Context(), "x", session.Want{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Body.Close()
+			if _, err := c.Body.Read(make([]byte, 1)); err != nil {
+				t.Fatal(err)
+			}
+			stalled = append(stalled, c)
+		}
+	}
+	c, err := dialed(t, certs, "poller", agent.address).Fetch(t.Context(), "x", session.Want{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Body.Close()
+	if n, err := io.Copy(io.Discard, c.Body); err != nil || n != s.size {
+		t.Errorf("somebody else has %d bytes, %v", n, err)
+	}
+	peak := agent.memory(t, "VmHWM")
+	t.Logf("the agent took %.1f MB at most for %d stalled readers", float64(peak)/1e6, len(stalled))
+	if peak > agentMemory {
+		t.Errorf("the agent took %d bytes", peak)
+	}
+	if n, err := io.Copy(io.Discard, stalled[7].Body); err != nil || n != s.size-1 {
+		t.Errorf("one that goes on has %d bytes, %v", n, err)
+	}
+}
+
+// A thousand calls at once, of each kind, on ten connections: each is answered,
+// and the agent stays small.
+func TestThousandCallsAtOnce(t *testing.T) {
+	h := newHost(t, "", "")
+	target := busy(t)
+	var wg sync.WaitGroup
+	var answered atomic.Int64
+	for range 10 {
+		conn := connect(t, h.certs, "poller", h.agent.address)
+		client := dialed(t, h.certs, "admin", h.agent.address)
+		checks := monitoring.NewAgentServiceClient(conn)
+		calls := []func(ctx context.Context) error{
+			func(ctx context.Context) error {
+				_, err := checks.GetStatus(ctx, &monitoring.StatusRequest{ServiceType: "profiler"})
+				return err
+			},
+			func(ctx context.Context) error {
+				_, err := checks.GetStatus(ctx, &monitoring.StatusRequest{ServiceType: "icmp"})
+				return err
+			},
+			func(ctx context.Context) error {
+				_, err := checks.GetResults(ctx, &monitoring.ResultsRequest{ServiceType: "profiler"})
+				return err
+			},
+			func(ctx context.Context) error {
+				out, err := checks.TriggerProfiling(ctx, &monitoring.TriggerProfilingRequest{RequestId: "all the same", ProcessIds: []int32{int32(target.PID)}, DurationSeconds: 60})
+				if err == nil && !out.GetSuccess() {
+					err = status.Error(codes.Internal, out.GetMessage())
+				}
+				return err
+			},
+			func(ctx context.Context) error {
+				_, err := client.List(ctx, session.Filter{})
+				return err
+			},
+		}
+		for i := range 100 {
+			wg.Go(func() {
+				ctx, cancel := context.WithTimeout(t.Context(), hangs)
+				defer cancel()
+				if err := calls[i%len(calls)](ctx); err != nil {
+					t.Errorf("call %d: %v", i%len(calls), err)
+					return
+				}
+				answered.Add(1)
+			})
+		}
+	}
+	wg.Wait()
+	peak := h.agent.memory(t, "VmHWM")
+	t.Logf("%d calls were answered; the agent took %.1f MB at most", answered.Load(), float64(peak)/1e6)
+	if peak > 2*agentMemory { // each call has buffers of its own, all at one moment
+		t.Errorf("the agent took %d bytes", peak)
+	}
+	all, err := dialed(t, h.certs, "admin", h.agent.address).List(t.Context(), session.Filter{})
+	if err != nil || len(all) != 1 {
+		t.Errorf("%d sessions came of one request, %v", len(all), err)
+	}
+}
