@@ -24,8 +24,11 @@ func (c *collector) listen() error {
 	c.draining.Unlock()
 	c.mu.Lock()
 	for _, t := range c.targets {
-		if err := t.readMaps(&c.objects); errors.Is(err, fs.ErrPermission) {
+		switch err := t.readMaps(&c.objects); {
+		case errors.Is(err, fs.ErrPermission):
 			c.meta.Warn(fmt.Sprintf("the mappings of process %d may not be read, so its functions have no names (grant CAP_SYS_PTRACE)", t.id.PID))
+		case errors.Is(err, fs.ErrNotExist):
+			c.meta.Warn(fmt.Sprintf("process %d exited before its mappings were read, so its functions have no names", t.id.PID))
 		}
 	}
 	c.mu.Unlock()

@@ -5,10 +5,14 @@ package profiler_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/carverauto/serviceradar-profiler/process"
 	"github.com/carverauto/serviceradar-profiler/profile"
 	"github.com/carverauto/serviceradar-profiler/profiler"
 	"github.com/carverauto/serviceradar-profiler/session"
@@ -132,4 +136,35 @@ func TestSpare(t *testing.T) {
 		time.Sleep(50 * time.Millisecond) // so that some find a spare
 	}
 	all.Wait()
+}
+
+// A target that exits in the first moment, before its mappings were read, has
+// samples without names, and the profile says why.
+func TestExitsAtOnce(t *testing.T) {
+	needs(t, "gcc")
+	target := programs.Start(t, "split.c", programs.Options{})
+	rec := opened(t, profiler.NewRecorder(32<<20, 8<<20), spec(time.Minute, target.PID))
+	// Sampling is on, and nothing was read yet.
+	used := func() time.Duration {
+		stat, err := process.ReadStat(target.PID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return stat.CPUTime
+	}
+	for from := used(); used()-from < 100*time.Millisecond; {
+		time.Sleep(10 * time.Millisecond)
+	}
+	target.Stop()
+	p, err := rec.Run(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := fmt.Sprintf("process %d exited before its mappings were read", target.PID)
+	if !slices.ContainsFunc(p.Meta.Warnings, func(w string) bool { return strings.HasPrefix(w, want) }) {
+		t.Errorf("the warnings are %q, want one that begins with %q", p.Meta.Warnings, want)
+	}
+	if c := p.Meta.Counts; c.Unknown == 0 {
+		t.Errorf("%+v: samples of a process that is gone have names", c)
+	}
 }

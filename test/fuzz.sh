@@ -18,9 +18,10 @@ while IFS=: read -r file name; do
 	[[ $target =~ ${FUZZ:-.} ]] || continue
 	if out=$(go test -run '^$' -fuzz "^$name\$" -fuzztime "$time" -parallel "${FUZZPARALLEL:-2}" "$package" 2>&1); then
 		# fuzz: elapsed: 1m0s, execs: 1234567 (20000/sec), new interesting: 12 (total: 345)
-		last=$(grep -o 'elapsed: .*' <<<"$out" | tail -1)
+		# Without such a line, what is known already took all the time.
+		last=$(grep -o 'elapsed: .*, execs: .*' <<<"$out" | tail -1)
 		printf '| `%s` | %s | %s | %s |\n' "$target" \
-			"$(sed -E 's/elapsed: ([^,]*),.*/\1/' <<<"$last")" "$(sed -E 's/.*execs: ([0-9]+).*/\1/' <<<"$last")" "$(sed -E 's/.*interesting: ([0-9]+).*/\1/' <<<"$last")"
+			"$(sed -E 's/elapsed: ([^,]*),.*/\1/' <<<"${last:-$time}")" "$(sed -E 's/.*execs: ([0-9]+).*/\1/' <<<"${last:-0}")" "$(sed -E 's/.*interesting: ([0-9]+).*/\1/' <<<"${last:-0}")"
 	else
 		printf '| `%s` | FAILED | | |\n' "$target"
 		failed+=("$target"$'\n'"$out")

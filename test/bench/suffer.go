@@ -50,7 +50,7 @@ func (b *bench) suffer() error {
 		{"ten at 999 Hz, of it", sessions, func(target int) int { return target }},
 		{"ten at 999 Hz, of a process that sleeps", sessions, func(int) int { return sleeper.PID }},
 	}
-	n := b.rounds(3, 15)
+	n := b.rounds(5, 15)
 	results := make([][]programs.Sum, len(ways))
 	for range n {
 		for i, way := range ways { // in turns: what else the machine does meets all of them
