@@ -52,7 +52,11 @@ func (p *Profile) Shortened() *Profile {
 // bytes, and is its own short name. It takes time proportional to the length.
 func ShortName(name string) string {
 	if isGoName(name) {
-		return ShortGoName(name)
+		short := ShortGoName(name)
+		if !isGoName(short) && ShortName(short) != short { // see below
+			return name
+		}
+		return short
 	}
 	if strings.IndexByte(name, '<') < 0 && strings.IndexByte(name, '(') < 0 {
 		return name
