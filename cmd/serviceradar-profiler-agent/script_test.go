@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"os"
+	"os/exec"
+	"reflect"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/carverauto/serviceradar-profiler/auth"
+	"github.com/carverauto/serviceradar-profiler/config"
+)
+
+func TestMain(m *testing.M) { testscript.Main(m, map[string]func(){program: main}) }
+
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata",
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"code": checkCode,
+			"certs": func(ts *testscript.TestScript, _ bool, args []string) {
+				_, err := auth.WriteTryoutCertificates(ts.MkAbs(args[0]), auth.Tryout{})
+				ts.Check(err)
+			},
+		},
+	})
+}
+
+// checkCode is `code N command…`: the command must exit with N.
+func checkCode(ts *testscript.TestScript, _ bool, args []string) {
+	err := ts.Exec(args[1], args[2:]...)
+	code := 0
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		code = exit.ExitCode()
+	} else if err != nil {
+		ts.Fatalf("%v", err)
+	}
+	if strconv.Itoa(code) != args[0] {
+		ts.Fatalf("%v: exit code %d, want %s", args[1:], code, args[0])
+	}
+}
+
+// What is shipped as an example says what the defaults are, and where the
+// certificates are.
+func TestShippedConfiguration(t *testing.T) {
+	got, err := load("../../deploy/profiler-agent.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(example(), *got, cmpopts.IgnoreUnexported(settings{})); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// Each key that is taken without effect is told of.
+func TestIgnoredKeysAreTold(t *testing.T) {
+	var all ignored
+	v := reflect.ValueOf(&all).Elem()
+	for i := range v.NumField() {
+		v.Field(i).Set(reflect.ValueOf(config.Ignored{There: true}))
+	}
+	if names := all.names(); len(names) != v.NumField() {
+		t.Errorf("%d of %d are told of: %q", len(names), v.NumField(), names)
+	}
+	for _, name := range all.names() {
+		field, _ := v.Type().FieldByNameFunc(func(n string) bool {
+			f, _ := v.Type().FieldByName(n)
+			return strings.HasPrefix(f.Tag.Get("json"), name+",")
+		})
+		if field.Name == "" {
+			t.Errorf("%s is no key", name)
+		}
+	}
+}
+
+// docs/agent.md names each key, with its default, and each example in it is one
+// that is read.
+func TestConfigurationIsDocumented(t *testing.T) {
+	b, err := os.ReadFile("../../docs/agent.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	page := string(b)
+	s := defaults()
+	for _, key := range config.Keys(&s) {
+		switch area, _, within := strings.Cut(key, "."); {
+		case within && area != "limits": // as in docs/configuration.md
+		case strings.Contains(page, "\n| `"+key+"` |"):
+		case strings.Contains(page, "`"+key+"`") && !within: // one of those without effect
+		default:
+			t.Errorf("%s is not in docs/agent.md", key)
+		}
+	}
+	for key, value := range map[string]any{"listen_addr": s.ListenAddr, "profiler_address": s.ProfilerAddress, "limits.max_session_duration_seconds": s.Limits.MaxSessionDurationSeconds,
+		"limits.max_frequency_hz": s.Limits.MaxFrequencyHz, "limits.call_timeout_seconds": s.Limits.CallTimeoutSeconds} {
+		text, err := json.Marshal(value)
+		if err != nil || !strings.Contains(page, "\n| `"+key+"` | `"+string(text)+"` |") {
+			t.Errorf("docs/agent.md: the default of %s is %s (%v)", key, text, err)
+		}
+	}
+	for _, e := range strings.Split(page, "```json\n")[1:] {
+		text, _, _ := strings.Cut(e, "```")
+		if err := config.Parse("docs/agent.md", []byte(text), new(settings)); err != nil {
+			t.Error(err)
+		}
+	}
+}
