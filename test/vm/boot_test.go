@@ -41,6 +41,11 @@ type result struct{ what, name, detail string }
 // a test of its own.
 func boot(t *testing.T, k *kernel, image string) {
 	results, console, err := runMachine(t, k, image)
+	reportAll(t, results, console, err)
+}
+
+// reportAll tells of each check, and of a machine that did not come to an end.
+func reportAll(t *testing.T, results []result, console string, err error) {
 	done := report(t, results)
 	switch {
 	case err != nil:
@@ -56,12 +61,19 @@ func runMachine(t *testing.T, k *kernel, image string, more ...string) (results 
 	m := machines[k.arch]
 	need(t, m.qemu, compilers[k.arch], "go")
 	began := time.Now()
+	initrd := initramfsOnce(t, k.arch)
+	t.Logf("built in %v", time.Since(began).Round(time.Second))
+	return emulate(t, m, image, initrd, 1024, strings.Join(append([]string{commandLine(k, m)}, more...), " "))
+}
+
+// emulate lets a machine run to its end.
+func emulate(t *testing.T, m machine, image, initrd string, megabytes int, line string) (results []result, console string, failed error) {
+	began := time.Now()
 	args := []string{
-		"-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "1024",
-		"-kernel", image, "-initrd", initramfsOnce(t, k.arch), "-append", strings.Join(append([]string{commandLine(k, m)}, more...), " "),
+		"-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", strconv.Itoa(megabytes),
+		"-kernel", image, "-initrd", initrd, "-append", line,
 		"-nodefaults", "-no-user-config", "-display", "none", "-serial", "stdio", "-no-reboot",
 	}
-	built := time.Since(began)
 	ctx, cancel := context.WithTimeout(t.Context(), hangs)
 	defer cancel()
 	c := exec.CommandContext(ctx, m.qemu, append(args, m.args...)...)
@@ -75,7 +87,7 @@ func runMachine(t *testing.T, k *kernel, image string, more ...string) (results 
 	}
 	results, console = read(bufio.NewScanner(out))
 	err = c.Wait()
-	t.Logf("%s, built in %v, ran %v", filepath.Base(image), built.Round(time.Second), (time.Since(began) - built).Round(time.Second))
+	t.Logf("%s ran %v", filepath.Base(image), time.Since(began).Round(time.Second))
 	if ctx.Err() != nil {
 		err = fmt.Errorf("the machine does not end: %w", ctx.Err())
 	}

@@ -33,11 +33,7 @@ type apt struct {
 // kept in the user's cache. The newest of each suite is taken, or, if the
 // mirror cannot be reached, what is in the cache.
 func download(ks []kernel) (map[string]string, error) {
-	cache, err := os.UserCacheDir()
-	if err != nil {
-		cache = os.TempDir()
-	}
-	a, err := newApt(filepath.Join(cache, "srprof-test", "kernels"), ks)
+	a, err := newApt(cacheFor("kernels"), ks)
 	if err != nil {
 		return nil, err
 	}
@@ -58,6 +54,15 @@ func download(ks []kernel) (map[string]string, error) {
 		}
 	}
 	return images, nil
+}
+
+// cacheFor is a folder of the user's cache.
+func cacheFor(what string) string {
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		cache = os.TempDir()
+	}
+	return filepath.Join(cache, "srprof-test", what)
 }
 
 func newApt(dir string, ks []kernel) (*apt, error) {
@@ -91,13 +96,12 @@ func newApt(dir string, ks []kernel) (*apt, error) {
 	return a, nil
 }
 
-// sources are lines for the suites, at the mirrors that the machine uses.
-func (a *apt) sources(ks []kernel) (string, error) {
+// mirrors are those of Debian that the machine uses.
+func mirrors() (main, security string, err error) {
 	out, err := exec.Command("apt-get", "indextargets", "--format", "$(RELEASE) $(REPO_URI)", "Created-By: Packages", "Origin: Debian").Output()
 	if err != nil {
-		return "", fmt.Errorf("find the machine's Debian mirror: %w", err)
+		return "", "", fmt.Errorf("find the machine's Debian mirror: %w", err)
 	}
-	var main, security string
 	for line := range strings.Lines(string(out)) {
 		suite, uri, _ := strings.Cut(strings.TrimSpace(line), " ")
 		if strings.HasSuffix(suite, "-security") {
@@ -107,10 +111,19 @@ func (a *apt) sources(ks []kernel) (string, error) {
 		}
 	}
 	if main == "" {
-		return "", fmt.Errorf("%w: none of the machine's apt sources is Debian's", errUnreachable)
+		return "", "", fmt.Errorf("%w: none of the machine's apt sources is Debian's", errUnreachable)
 	}
 	if security == "" {
 		security = strings.TrimSuffix(main, "/") + "-security"
+	}
+	return main, security, nil
+}
+
+// sources are lines for the suites, at the mirrors that the machine uses.
+func (a *apt) sources(ks []kernel) (string, error) {
+	main, security, err := mirrors()
+	if err != nil {
+		return "", err
 	}
 	arches := map[string][]string{} // by suite
 	for _, k := range ks {

@@ -121,13 +121,18 @@ type archive struct {
 }
 
 func (a *archive) add(name string, mode, device int, content []byte) {
+	a.addOf(name, mode, device, 0, 0, content)
+}
+
+// addOf adds a file that belongs to somebody.
+func (a *archive) addOf(name string, mode, device, user, group int, content []byte) {
 	if a.err != nil {
 		return
 	}
 	a.count++
 	var b bytes.Buffer
 	b.WriteString("070701")
-	for _, v := range []int{a.count, mode, 0, 0, 1, 0, len(content), 0, 0, device >> 8, device & 0xff, len(name) + 1, 0} {
+	for _, v := range []int{a.count, mode, user, group, 1, 0, len(content), 0, 0, device >> 8, device & 0xff, len(name) + 1, 0} {
 		fmt.Fprintf(&b, "%08X", v)
 	}
 	b.WriteString(name)

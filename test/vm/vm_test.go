@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -53,18 +54,28 @@ func TestKernels(t *testing.T) {
 		boot(t, &kernel{name: path, arch: arch}, path)
 		return
 	}
+	images := images(t)
+	for i := range kernels {
+		k := &kernels[i]
+		t.Run(strings.ReplaceAll(k.name, " ", "_"), func(t *testing.T) { boot(t, k, images[k.name]) })
+	}
+}
+
+// downloadOnce asks the mirror once for all tests.
+var downloadOnce = sync.OnceValues(func() (map[string]string, error) { return download(kernels) })
+
+// images are the kernels' images by name.
+func images(t *testing.T) map[string]string {
+	t.Helper()
 	need(t, "apt-get", "dpkg-deb")
-	images, err := download(kernels)
+	images, err := downloadOnce()
 	if errors.Is(err, errUnreachable) && os.Getenv(requireAll) == "" {
 		t.Skip(err)
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i := range kernels {
-		k := &kernels[i]
-		t.Run(strings.ReplaceAll(k.name, " ", "_"), func(t *testing.T) { boot(t, k, images[k.name]) })
-	}
+	return images
 }
 
 // need skips a test that needs a program which is not installed.
