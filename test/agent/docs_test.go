@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/test/bufconn"
+
+	"github.com/carverauto/serviceradar-profiler/agent"
+	"github.com/carverauto/serviceradar-profiler/auth"
+	"github.com/carverauto/serviceradar-profiler/proto/monitoring"
+	"github.com/carverauto/serviceradar-profiler/remote"
+)
+
+// free is a port that nobody has at this moment.
+func free(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return strconv.Itoa(l.Addr().(*net.TCPAddr).Port)
+}
+
+// The commands of docs/serviceradar.md, on a host with a real agent: only ports
+// and the directory are others, and it waits until a service listens.
+func TestInFiveMinutes(t *testing.T) {
+	b, err := os.ReadFile("../../docs/serviceradar.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, guide, found := strings.Cut(string(b), "### In five minutes\n")
+	guide, _, _ = strings.Cut(guide, "\n### ")
+	blocks := strings.Split(guide, "```sh\n")[1:]
+	if !found || len(blocks) != 3 {
+		t.Fatalf("%d blocks of commands", len(blocks))
+	}
+	etc := t.TempDir()
+	if _, err := auth.WriteTryoutCertificates(filepath.Join(etc, "certs"), auth.Tryout{}); err != nil {
+		t.Fatal(err)
+	}
+	_, realPort, err := net.SplitHostPort(realAgentAt(t, filepath.Join(etc, "certs")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	real := fmt.Sprintf(`{"agent_id": "web1", "listen_addr": ":%s", "checkers_dir": "/etc/serviceradar/checkers", "service_type": "grpc", "service_name": "AgentService", "partition": "default",
+		"security": {"mode": "mtls", "cert_dir": %q, "server_name": "127.0.0.1", "role": "agent", "tls": {"cert_file": "agent.pem", "key_file": "agent-key.pem", "ca_file": "root.pem"}}}`, realPort, etc+"/certs")
+	if err := os.WriteFile(filepath.Join(etc, "agent.json"), []byte(real), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	profilerPort, agentPort := free(t), free(t)
+	script := "set -e\n"
+	for _, block := range blocks {
+		commands, _, _ := strings.Cut(block, "```")
+		script += commands
+		for _, port := range []string{"50084", "50085"} {
+			if strings.Contains(commands, "--config") && strings.Contains(commands, port) {
+				script += fmt.Sprintf("until (exec 3<>/dev/tcp/127.0.0.1/%s) 2>/dev/null; do sleep 0.05; kill -0 $!; done\n", port)
+			}
+		}
+	}
+	script = strings.NewReplacer("/etc/serviceradar", etc, "50084", profilerPort, "50085", agentPort, "50051", realPort).Replace(script)
+	script += "test -s flame.html\necho done\nwait\n"
+	c := exec.Command("bash", "-c", script)
+	c.Env = append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"), "SRPROF_AGENT_PROFILER_ADDRESS=127.0.0.1:"+profilerPort) // which is the default but for the port
+	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	file, err := os.Create(filepath.Join(t.TempDir(), "said"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	c.Stdout, c.Stderr = file, file
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- c.Wait() }()
+	defer func() {
+		_ = syscall.Kill(-c.Process.Pid, syscall.SIGKILL) // its services; they may be gone
+		<-ended
+	}()
+	said := func() string {
+		b, err := os.ReadFile(file.Name())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b)
+	}
+	until(t, "all commands are done", func() bool {
+		select {
+		case err := <-ended:
+			ended <- err
+			t.Fatalf("%v\n%s\n%s", err, script, said())
+		default:
+		}
+		return strings.Contains(said(), "\ndone\n")
+	})
+	conn := connect(t, filepath.Join(etc, "certs"), "poller", "127.0.0.1:"+agentPort)
+	p := &poller{of: january, conn: conn, sequences: map[string]string{}}
+	all := p.poll(t, []check{{"profiler", "ebpf-profiler", "", false}, {"profiler", "ebpf-profiler-results", "", true}, {"icmp", "ping", "192.0.2.1", false}})
+	if o := object(t, all["ebpf-profiler"].data); !all["ebpf-profiler"].available || o["healthy"] != true {
+		t.Errorf("%s", all["ebpf-profiler"].data)
+	}
+	if o := object(t, all["ping"].data); o["by"] != "the real agent" {
+		t.Errorf("%s", all["ping"].data)
+	}
+	if o := object(t, all["ebpf-profiler-results"].data); !all["ebpf-profiler-results"].available || o["session_id"] == nil {
+		t.Errorf("%s", all["ebpf-profiler-results"].data)
+	}
+}
+
+// Ours before the real agent in one program, as docs/serviceradar.md has it.
+func TestInTheRealAgent(t *testing.T) {
+	certs := certificates(t)
+	inMemory := bufconn.Listen(1 << 20)
+	theirs := grpc.NewServer()
+	monitoring.RegisterAgentServiceServer(theirs, realAgent{})
+	go func() { _ = theirs.Serve(inMemory) }() // it ends by Stop
+	t.Cleanup(theirs.Stop)
+
+	client := dialed(t, certs, "agent", profilerAt(t, certs, "127.0.0.1:0", "").address)
+	profiling, err := agent.New(client, client.Report, agent.Options{Limits: agent.DefaultLimits()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(profiling.Close)
+	gate := gate(t, profiling, map[string][]string{"poller.serviceradar": {"admin"}})
+	next, err := remote.DialNext("agent:0", insecure.NewCredentials(), grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return inMemory.DialContext(ctx) }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { next.Close() })
+	address := listen(t, certs, "agent", remote.AgentOptions(slog.New(slog.DiscardHandler), next), func(server *grpc.Server) {
+		remote.NewServer(gate, 0).Register(server)
+		remote.RegisterAgent(server, gate, remote.About{Host: "h", AgentID: "web1", Version: "1", Limits: profiling.RemoteLimits,
+			Health: profiling.Health, Profiler: profiling.Profiler, Serving: func() bool { return true }}, next)
+	})
+	until(t, "the profiler is there", func() bool { return profiling.Status().State == agent.StateReady })
+	p := &poller{of: august, conn: connect(t, certs, "poller", address), sequences: map[string]string{}}
+	all := p.poll(t, []check{{"profiler", "ebpf", "", false}, {"port", "ssh", "127.0.0.1:22", false}})
+	if !all["ebpf"].available || object(t, all["ssh"].data)["by"] != "the real agent" {
+		t.Errorf("%s %s", all["ebpf"].data, all["ssh"].data)
+	}
+}
+
+// A program that has ServiceRadar's own messages too starts only when it is
+// linked as docs/serviceradar.md says.
+func TestBesideTheirMessages(t *testing.T) {
+	const policy = "-X google.golang.org/protobuf/reflect/protoregistry.conflictPolicy=ignore"
+	page, err := os.ReadFile("../../docs/serviceradar.md")
+	if err != nil || !strings.Contains(strings.ReplaceAll(string(page), "\n", " "), policy) {
+		t.Fatalf("docs/serviceradar.md does not say %s: %v", policy, err)
+	}
+	dir := t.TempDir()
+	root, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	replace := []string{}
+	add := func(virtual, text string) {
+		file := filepath.Join(dir, strings.ReplaceAll(virtual, "/", "_"))
+		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		replace = append(replace, fmt.Sprintf("%q: %q", filepath.Join(root, virtual), file))
+	}
+	generated, err := os.ReadFile(filepath.Join(root, "proto/monitoring/monitoring.pb.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	add("test/theirs/messages.go", string(generated))
+	add("test/both/main.go", `package main
+
+import (
+	_ "github.com/carverauto/serviceradar-profiler/remote"
+	_ "github.com/carverauto/serviceradar-profiler/test/theirs"
+)
+
+func main() { println("started") }
+`)
+	overlay := filepath.Join(dir, "overlay.json")
+	if err := os.WriteFile(overlay, []byte(`{"Replace": {`+strings.Join(replace, ",")+`}}`), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, flags := range []string{"", policy} {
+		both := filepath.Join(dir, "both")
+		if out, err := exec.Command("go", "build", "-overlay", overlay, "-ldflags", flags, "-o", both, "github.com/carverauto/serviceradar-profiler/test/both").CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		out, err := exec.Command(both).CombinedOutput()
+		if started := strings.Contains(string(out), "started"); started != (flags != "") {
+			t.Errorf("linked with %q: %v\n%s", flags, err, out)
+		}
+	}
+}
