@@ -131,7 +131,7 @@ func record(t *testing.T, args ...string) *recording {
 	c := command(ctx, dir, args...)
 	var out, stderr bytes.Buffer
 	c.Stdout, c.Stderr = &out, &stderr
-	before := stolen(t)
+	before := programs.Stolen(t)
 	err := c.Run()
 	if ctx.Err() != nil {
 		t.Fatalf("srprof %q does not end: %s", args, &stderr)
@@ -140,28 +140,8 @@ func record(t *testing.T, args ...string) *recording {
 		t.Errorf("srprof writes to standard output although a file was asked for: %.200q", out.String())
 	}
 	r := read(t, dir, exitCode(t, err), stderr.String())
-	r.stolen = stolen(t) - before
+	r.stolen = programs.Stolen(t) - before
 	return r
-}
-
-// stolen is the time that a hypervisor took from all CPUs since boot: the
-// eighth number of the first line of /proc/stat, in 1/100 s (proc(5)).
-func stolen(t *testing.T) time.Duration {
-	t.Helper()
-	b, err := os.ReadFile("/proc/stat")
-	if err != nil {
-		t.Fatal(err)
-	}
-	line, _, _ := strings.Cut(string(b), "\n")
-	f := strings.Fields(line)
-	if len(f) < 9 {
-		t.Fatalf("/proc/stat begins with %q", line)
-	}
-	ticks, err := strconv.Atoi(f[8])
-	if err != nil {
-		t.Fatal(err)
-	}
-	return time.Duration(ticks) * time.Second / 100
 }
 
 func exitCode(t *testing.T, err error) int {
