@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/carverauto/serviceradar-profiler/remote"
+	"github.com/carverauto/serviceradar-profiler/session"
+)
+
+// one is a profiler with one session, which runs until it is canceled.
+type one struct {
+	session.Runner
+	mu  sync.Mutex
+	now session.Session
+}
+
+func (o *one) Start(_ context.Context, spec session.Spec) (session.Session, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.now = session.Session{ID: "x", Spec: spec, State: session.StateRunning, Shared: 1}
+	return o.now, nil
+}
+
+func (o *one) Get(context.Context, session.ID) (session.Session, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.now, nil
+}
+
+func (o *one) Cancel(context.Context, session.ID) (session.Session, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.now.State = session.StateCanceled
+	return o.now, nil
+}
+
+// allowance is a guard that changes its mind.
+type allowance struct {
+	mu      sync.Mutex
+	refused error
+	ended   chan session.Session
+}
+
+func (a *allowance) Permit(int, uint64) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.refused
+}
+
+func (a *allowance) Ended(s session.Session) { a.ended <- s }
+
+func (a *allowance) refuse() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.refused = &session.Error{Code: "target_not_allowed", Kind: session.ErrForbidden, Problem: "not any more"}
+}
+
+// A session ends when nobody who asked for it may have it any more, and each of
+// them is told how it ended.
+func TestWhatIsNotAllowedAnyMoreEnds(t *testing.T) {
+	profiler := &one{}
+	a, err := New(profiler, func(context.Context) (remote.Report, error) { return remote.Report{Version: "1"}, nil }, Options{Limits: DefaultLimits()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(a.Close)
+	guards := []*allowance{{ended: make(chan session.Session, 1)}, {ended: make(chan session.Session, 1)}}
+	spec := session.Spec{PIDs: []int{1}, Duration: time.Minute, Frequency: 99}
+	for _, g := range guards {
+		if _, err := a.Start(session.WithGuard(t.Context(), g), spec); err != nil {
+			t.Fatal(err)
+		}
+	}
+	guards[0].refuse()
+	select {
+	case s := <-guards[0].ended:
+		t.Errorf("one of two may have it still, and it ended: %+v", s)
+	case <-time.After(2 * lookEvery):
+	}
+	guards[1].refuse()
+	for _, g := range guards {
+		if s := <-g.ended; s.State != session.StateCanceled {
+			t.Errorf("%+v", s)
+		}
+	}
+}
+
+// What may be asked for here is bounded, also where the profiler allows more.
+func TestLimits(t *testing.T) {
+	a, err := New(&one{}, func(context.Context) (remote.Report, error) { return remote.Report{}, nil }, Options{Limits: Limits{MaxSessionDurationSeconds: 10, MaxFrequencyHz: 99, CallTimeoutSeconds: 1}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(a.Close)
+	for code, spec := range map[string]session.Spec{
+		"":                {PIDs: []int{1}, Duration: 10 * time.Second, Frequency: 99},
+		"duration_limit":  {PIDs: []int{1}, Duration: 11 * time.Second, Frequency: 99},
+		"frequency_limit": {PIDs: []int{1}, Duration: time.Second, Frequency: 100},
+		"no_target":       {Duration: time.Second, Frequency: 99},
+	} {
+		_, err := a.Start(t.Context(), spec)
+		var e *session.Error
+		if code == "" && err != nil || code != "" && (!errors.As(err, &e) || e.Code != code) {
+			t.Errorf("%q: %v", code, err)
+		}
+	}
+	for _, l := range []Limits{{}, {MaxSessionDurationSeconds: 1, MaxFrequencyHz: 1, CallTimeoutSeconds: 26}} {
+		if err := a.SetLimits(l); !errors.Is(err, session.ErrInvalid) {
+			t.Errorf("%+v: %v", l, err)
+		}
+	}
+}
