@@ -33,18 +33,32 @@ run=$work/$native
 
 bash deploy/packages/man.sh "$run/srprof" 1 "profile running programs with eBPF" | gzip -9n >"$work/srprof.1.gz"
 bash deploy/packages/man.sh "$run/serviceradar-profiler" 8 "profile the programs of this host on request" | gzip -9n >"$work/serviceradar-profiler.8.gz"
+bash deploy/packages/man.sh "$run/serviceradar-profiler-agent" 8 "who may profile what on this host" | gzip -9n >"$work/serviceradar-profiler-agent.8.gz"
 for shell in bash zsh fish; do
 	"$run/srprof" completion $shell >"$work/srprof.$shell"
 done
-"$run/serviceradar-profiler" completion bash >"$work/serviceradar-profiler.bash"
+for service in serviceradar-profiler serviceradar-profiler-agent; do
+	"$run/$service" completion bash >"$work/$service.bash"
+done
+
+# The services' scripts differ in names alone.
+fill() { # NAME USER
+	for file in user.sh deb/{postinst,postrm,prerm} rpm/{post,postun,preun}; do
+		sed "s/@NAME@/$1/g; s/@USER@/$2/g" "deploy/packages/$file" >"$work/$1.${file//\//.}"
+	done
+	printf 'u %s - "%s" /\n' "$2" "$2" >"$work/$1.sysusers"
+}
+fill serviceradar-profiler serviceradar-profiler
+fill serviceradar-profiler-agent serviceradar
 
 for ARCH in "$@"; do
 	export ARCH BUILD=$work/$ARCH
 	[ "$ARCH" = "$native" ] || programs "$ARCH"
 	cp "$work"/*.gz "$work"/*.bash "$work"/*.zsh "$work"/*.fish "$BUILD/"
-	for name in srprof serviceradar-profiler; do
+	for name in srprof serviceradar-profiler serviceradar-profiler-agent; do
+		sed "s|@SCRIPTS@|$work/$name|g" deploy/packages/$name.yaml >"$work/$name.yaml"
 		for format in deb rpm; do
-			"$tools/nfpm" package --config deploy/packages/$name.yaml --packager $format --target "$to/"
+			"$tools/nfpm" package --config "$work/$name.yaml" --packager $format --target "$to/"
 		done
 	done
 done

@@ -1,12 +1,12 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # Before the files come: one of them belongs to the service's group. As
-# /usr/lib/sysusers.d/serviceradar-profiler.conf has it.
+# /usr/lib/sysusers.d/@NAME@.conf has it.
 set -e
-if ! getent passwd serviceradar-profiler >/dev/null; then
+if ! getent passwd @USER@ >/dev/null; then
 	if command -v systemd-sysusers >/dev/null; then
-		echo 'u serviceradar-profiler - "ServiceRadar profiler" /' | systemd-sysusers -
+		echo 'u @USER@ - "@USER@" /' | systemd-sysusers -
 	else
-		useradd --system --user-group --no-create-home --home-dir / --shell /usr/sbin/nologin --comment 'ServiceRadar profiler' serviceradar-profiler
+		useradd --system --user-group --no-create-home --home-dir / --shell /usr/sbin/nologin --comment '@USER@' @USER@
 	fi
 fi

@@ -41,6 +41,14 @@ func TestRPM(t *testing.T) {
 		{"serviceradar-profiler-1.2.3+4.gabcdef0-1.x86_64.rpm", []string{"--scripts"}, []string{
 			`preinstall scriptlet[^:]*:\n(.*\n)*.*systemd-sysusers -`, `postinstall scriptlet[^:]*:\n(.*\n)*.*systemctl preset serviceradar-profiler`,
 			`preuninstall scriptlet[^:]*:\n(.*\n)*.*disable --now serviceradar-profiler`, `postuninstall scriptlet[^:]*:\n(.*\n)*.*try-restart serviceradar-profiler`}},
+		{"serviceradar-profiler-agent-1.2.3+4.gabcdef0-1.x86_64.rpm", []string{"-l"}, []string{
+			`(?m)^/usr/bin/serviceradar-profiler-agent$`, `(?m)^/usr/lib/systemd/system/serviceradar-profiler-agent\.service$`,
+			`(?m)^/usr/lib/sysusers\.d/serviceradar-profiler-agent\.conf$`, `(?m)^/usr/share/man/man8/serviceradar-profiler-agent\.8\.gz$`}},
+		{"serviceradar-profiler-agent-1.2.3+4.gabcdef0-1.x86_64.rpm", []string{"--queryformat", "[%{FILENAMES} %{FILEMODES:perms} %{FILEUSERNAME}:%{FILEGROUPNAME} %{FILEFLAGS:fflags}\n]"}, []string{
+			`(?m)^/etc/serviceradar/profiler-agent\.json -rw-r----- root:serviceradar cn$`}},
+		{"serviceradar-profiler-agent-1.2.3+4.gabcdef0-1.x86_64.rpm", []string{"--scripts"}, []string{
+			`preinstall scriptlet[^:]*:\n(.*\n)*.*u serviceradar - .*systemd-sysusers -`, `postinstall scriptlet[^:]*:\n(.*\n)*.*systemctl preset serviceradar-profiler-agent`,
+			`postuninstall scriptlet[^:]*:\n(.*\n)*.*try-restart serviceradar-profiler-agent`}},
 		{"srprof-1.2.3+4.gabcdef0-1.x86_64.rpm", []string{"-l"}, []string{`(?m)^/usr/bin/srprof$`, `(?m)^/usr/share/man/man1/srprof\.1\.gz$`,
 			`(?m)^/usr/share/bash-completion/completions/srprof$`, `(?m)^/usr/share/zsh/site-functions/_srprof$`, `(?m)^/usr/share/fish/vendor_completions\.d/srprof\.fish$`}},
 	} {

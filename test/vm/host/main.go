@@ -97,6 +97,7 @@ func (h *host) checks() []check {
 		{"stop and start", false, h.stopAndStart},
 		{"runbook", false, h.runbook},
 		{"journal", false, h.journal},
+		{"agent", false, h.agent},
 		{"remove and install again", false, h.removeAndInstall},
 		{"purge", false, h.purge},
 	}
