@@ -168,7 +168,7 @@ func (a *Agent) outcome(ctx context.Context, err error) error {
 	case err == nil:
 		a.ready(nil)
 		return nil
-	case ctx.Err() != nil: // it is the caller's: it says nothing of the profiler
+	case errors.Is(ctx.Err(), context.Canceled): // by the caller: it says nothing of the profiler
 		return err
 	}
 	var e *session.Error
