@@ -23,9 +23,9 @@ const module = "github.com/carverauto/serviceradar-profiler/"
 var layers = [][]string{
 	0: {"profile", "bpf", "config", "auth", "version", "proto/*", "proto/*/*"},
 	1: {"session", "process", "object", "encoding/*"},
-	2: {"debugfile", "dwarf", "unwind", "encoding", "remedy", "privilege"},
-	3: {"symbol", "sampler", "remote", "access", "metrics", "tracing", "session/sessiontest"},
-	4: {"profiler", "debugdir", "daemon", "agent"},
+	2: {"debugfile", "dwarf", "unwind", "encoding", "remedy", "privilege", "store"},
+	3: {"symbol", "sampler", "remote", "access", "metrics", "tracing", "session/sessiontest", "host", "store/*"},
+	4: {"profiler", "debugdir", "daemon", "agent", "poller", "checks"},
 	5: {"cmd/*"},
 	6: {"test/programs", "."},
 	7: {"test/*", "test/*/*"},
@@ -47,6 +47,8 @@ var doors = []struct {
 	{module + "proto/", []string{"remote", "test/*"}, "messages are a form of ours on the wire, and stay there"},
 	{"github.com/spiffe/go-spiffe", []string{"auth"}, "who a peer is, is found out in one place"},
 	{"github.com/prometheus", []string{"metrics"}, "services count; what Prometheus makes of it has one place"},
+	{"database/sql", []string{"store/sqlite"}, "what is kept has one interface, store.Store"},
+	{"modernc.org/sqlite", []string{"store/sqlite"}, "one store, one driver"},
 	{"github.com/spf13/cobra", []string{"cmd/*"}, "only commands have command lines"},
 	{"github.com/chromedp", []string{"test/browser"}, "only tests drive a browser"},
 }

@@ -58,17 +58,18 @@ const (
 	pingEvery, pingTimeout = 30 * time.Second, 10 * time.Second
 )
 
-// Client is a session.Runner whose sessions run behind one address. It may be
+// Client is a session.Fleet whose sessions run behind one address. It may be
 // used by many goroutines at once.
 type Client struct {
-	link *link
-	conn *grpc.ClientConn
-	stub sessionv1.SessionServiceClient
+	link  *link
+	conn  *grpc.ClientConn
+	stub  sessionv1.SessionServiceClient
+	fleet sessionv1.FleetServiceClient
 	// resumeFor bounds for how long a stream that broke is tried to be resumed.
 	resumeFor time.Duration
 }
 
-var _ session.Runner = (*Client)(nil)
+var _ session.Fleet = (*Client)(nil)
 
 // Dial is the client of the service at an address, host:port. It does not
 // connect: the first call does.
@@ -77,7 +78,7 @@ func Dial(address string, creds credentials.TransportCredentials, more ...grpc.D
 	if err != nil {
 		return nil, err
 	}
-	return &Client{link: l, conn: conn, stub: sessionv1.NewSessionServiceClient(conn), resumeFor: resumeFor}, nil
+	return &Client{link: l, conn: conn, stub: sessionv1.NewSessionServiceClient(conn), fleet: sessionv1.NewFleetServiceClient(conn), resumeFor: resumeFor}, nil
 }
 
 // connect makes a connection whose failures are noted.

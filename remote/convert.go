@@ -29,9 +29,8 @@ func specMessage(s *session.Spec) *sessionv1.Spec {
 	if s.MaxWait != 0 {
 		m.MaxWait = durationpb.New(s.MaxWait)
 	}
-	for _, pid := range s.PIDs {
-		m.Pids = append(m.Pids, int32Of(pid))
-	}
+	m.Pids = pidMessages(s.PIDs)
+	m.Select, m.Hosts, m.Canary, m.AtOnce = selectorMessage(&s.Select), hostsMessage(&s.Hosts), s.Canary, int32Of(s.AtOnce)
 	return m
 }
 
@@ -50,10 +49,25 @@ func specOf(m *sessionv1.Spec) session.Spec {
 		Children: m.GetChildren(), Duration: m.GetDuration().AsDuration(), Frequency: profile.Frequency(m.GetFrequencyHz()),
 		RequestID: m.GetRequestId(), Requester: m.GetRequester(), Attended: m.GetAttended(), MaxWait: m.GetMaxWait().AsDuration(),
 	}
-	for _, pid := range m.GetPids() {
-		s.PIDs = append(s.PIDs, int(pid))
-	}
+	s.PIDs = pidsOf(m.GetPids())
+	s.Select, s.Hosts, s.Canary, s.AtOnce = selectorOf(m.GetSelect()), hostsOf(m.GetHosts()), m.GetCanary(), int(m.GetAtOnce())
 	return s
+}
+
+func pidMessages(pids []int) []int32 {
+	var m []int32
+	for _, pid := range pids {
+		m = append(m, int32Of(pid))
+	}
+	return m
+}
+
+func pidsOf(m []int32) []int {
+	var pids []int
+	for _, pid := range m {
+		pids = append(pids, int(pid))
+	}
+	return pids
 }
 
 func sessionMessage(s *session.Session) *sessionv1.Session {
@@ -61,14 +75,10 @@ func sessionMessage(s *session.Session) *sessionv1.Session {
 		Id: text(string(s.ID)), Spec: specMessage(&s.Spec), Host: text(s.Host), State: stateMessages[s.State],
 		Position: int32Of(s.Position), Shared: int32Of(s.Shared),
 		Created: timeMessage(s.Created), Started: timeMessage(s.Started), Ended: timeMessage(s.Ended), Expires: timeMessage(s.Expires),
-		Progress: &sessionv1.Progress{
-			Elapsed: durationpb.New(s.Progress.Elapsed), Samples: s.Progress.Samples,
-			Lost: s.Progress.Lost, Truncated: s.Progress.Truncated, Hottest: text(s.Progress.Hottest),
-		},
-		EndedBy: text(string(s.EndedBy)),
+		Progress: progressMessage(&s.Progress), Targets: targetMessages(s.Targets), EndedBy: text(string(s.EndedBy)),
 	}
-	for _, t := range s.Targets {
-		m.Targets = append(m.Targets, &sessionv1.Target{Pid: int32Of(t.PID), Name: text(t.Name), Command: text(t.Command)})
+	for i := range s.Hosts {
+		m.Hosts = append(m.Hosts, hostRunMessage(&s.Hosts[i]))
 	}
 	if s.Err != nil {
 		m.Error = errorMessage(s.Err)
@@ -77,24 +87,44 @@ func sessionMessage(s *session.Session) *sessionv1.Session {
 }
 
 func sessionOf(m *sessionv1.Session) session.Session {
-	p := m.GetProgress()
 	s := session.Session{
 		ID: session.ID(m.GetId()), Spec: specOf(m.GetSpec()), Host: m.GetHost(), State: stateOf(m.GetState()),
 		Position: int(m.GetPosition()), Shared: int(m.GetShared()),
 		Created: timeOf(m.GetCreated()), Started: timeOf(m.GetStarted()), Ended: timeOf(m.GetEnded()), Expires: timeOf(m.GetExpires()),
-		Progress: session.Progress{
-			Elapsed: p.GetElapsed().AsDuration(), Samples: p.GetSamples(),
-			Lost: p.GetLost(), Truncated: p.GetTruncated(), Hottest: p.GetHottest(),
-		},
-		EndedBy: profile.Ended(m.GetEndedBy()),
+		Progress: progressOf(m.GetProgress()), Targets: targetsOf(m.GetTargets()), EndedBy: profile.Ended(m.GetEndedBy()),
 	}
-	for _, t := range m.GetTargets() {
-		s.Targets = append(s.Targets, profile.Target{PID: int(t.GetPid()), Name: t.GetName(), Command: t.GetCommand()})
+	for _, h := range m.GetHosts() {
+		s.Hosts = append(s.Hosts, hostRunOf(h))
 	}
 	if m.GetError() != nil {
 		s.Err = errorOf(m.GetError())
 	}
 	return s
+}
+
+func progressMessage(p *session.Progress) *sessionv1.Progress {
+	return &sessionv1.Progress{Elapsed: durationpb.New(p.Elapsed), Samples: p.Samples, Lost: p.Lost, Truncated: p.Truncated, Hottest: text(p.Hottest)}
+}
+
+func progressOf(m *sessionv1.Progress) session.Progress {
+	return session.Progress{Elapsed: m.GetElapsed().AsDuration(), Samples: m.GetSamples(),
+		Lost: m.GetLost(), Truncated: m.GetTruncated(), Hottest: m.GetHottest()}
+}
+
+func targetMessages(targets []profile.Target) []*sessionv1.Target {
+	var m []*sessionv1.Target
+	for _, t := range targets {
+		m = append(m, &sessionv1.Target{Pid: int32Of(t.PID), Name: text(t.Name), Command: text(t.Command)})
+	}
+	return m
+}
+
+func targetsOf(m []*sessionv1.Target) []profile.Target {
+	var targets []profile.Target
+	for _, t := range m {
+		targets = append(targets, profile.Target{PID: int(t.GetPid()), Name: t.GetName(), Command: t.GetCommand()})
+	}
+	return targets
 }
 
 func errorMessage(e *session.Error) *sessionv1.Error {
@@ -175,11 +205,11 @@ func stateOf(m sessionv1.State) session.State {
 }
 
 func wantMessage(id session.ID, w session.Want) *sessionv1.FetchRequest {
-	return &sessionv1.FetchRequest{Id: text(string(id)), Format: text(w.Format), Offset: w.Offset, Digest: text(w.Digest)}
+	return &sessionv1.FetchRequest{Id: text(string(id)), Format: text(w.Format), Offset: w.Offset, Digest: text(w.Digest), Host: text(w.Host)}
 }
 
 func wantOf(m *sessionv1.FetchRequest) (session.ID, session.Want) {
-	return session.ID(m.GetId()), session.Want{Format: m.GetFormat(), Offset: m.GetOffset(), Digest: m.GetDigest()}
+	return session.ID(m.GetId()), session.Want{Format: m.GetFormat(), Offset: m.GetOffset(), Digest: m.GetDigest(), Host: m.GetHost()}
 }
 
 func timeMessage(t time.Time) *timestamppb.Timestamp {

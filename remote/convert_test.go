@@ -40,6 +40,12 @@ func fill(t *testing.T, v reflect.Value, n *int) {
 	case *session.State:
 		*x = session.States[*n%len(session.States)]
 		return
+	case *session.HostState:
+		*x = session.HostAway
+		return
+	case *map[string]string:
+		*x = map[string]string{"key": "value"}
+		return
 	case *error:
 		*x = session.ErrBusy
 		return
@@ -49,6 +55,8 @@ func fill(t *testing.T, v reflect.Value, n *int) {
 		v.SetBool(true)
 	case reflect.Int, reflect.Int64:
 		v.SetInt(int64(*n))
+	case reflect.Float64:
+		v.SetFloat(float64(*n))
 	case reflect.Uint64:
 		v.SetUint(uint64(*n))
 	case reflect.String:
@@ -104,6 +112,18 @@ func TestNothingIsForgotten(t *testing.T) {
 	var none session.Session
 	if diff := cmp.Diff(none, sessionOf(sent(t, sessionMessage(&none), new(sessionv1.Session))), errorsByText); diff != "" {
 		t.Error("of an empty session:", diff)
+	}
+	host := filled[session.Host](t)
+	if diff := cmp.Diff(host, hostOf(sent(t, hostMessage(&host), new(sessionv1.Host))), errorsByText); diff != "" {
+		t.Error(diff)
+	}
+	process := filled[session.Process](t)
+	if diff := cmp.Diff(process, processOf(sent(t, processMessage(&process), new(sessionv1.Process)))); diff != "" {
+		t.Error(diff)
+	}
+	match := filled[session.Match](t)
+	if diff := cmp.Diff(match, matchOf(sent(t, matchMessage(&match), new(sessionv1.HostMatch))), errorsByText); diff != "" {
+		t.Error(diff)
 	}
 	filter := filled[session.Filter](t)
 	m, err := filterMessage(&filter)

@@ -27,8 +27,14 @@ func NewServer(runner session.Runner, chunkSize int) *Server {
 	return &Server{runner: runner, chunkSize: min(max(chunkSize, MinChunkSize), MaxChunkSize)}
 }
 
-// Register makes the service part of a gRPC server.
-func (s *Server) Register(r grpc.ServiceRegistrar) { sessionv1.RegisterSessionServiceServer(r, s) }
+// Register makes the service part of a gRPC server, and that of its hosts, where
+// the runner is a session.Fleet.
+func (s *Server) Register(r grpc.ServiceRegistrar) {
+	sessionv1.RegisterSessionServiceServer(r, s)
+	if fleet, ok := s.runner.(session.Fleet); ok {
+		sessionv1.RegisterFleetServiceServer(r, &fleetServer{fleet: fleet})
+	}
+}
 
 func (s *Server) Start(ctx context.Context, m *sessionv1.StartRequest) (*sessionv1.StartResponse, error) {
 	started, err := s.runner.Start(ctx, specOf(m.GetSpec()))

@@ -3,9 +3,11 @@
 package session
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"io/fs"
+	"time"
 )
 
 // kinds are the kinds of failure with their names, by which they travel.
@@ -47,12 +49,38 @@ func KindNamed(name string) error {
 	return nil
 }
 
-// MarshalJSON writes what a program branches on and what a person reads.
+// errorJSON has what a program branches on, what a person reads, and the parts
+// of that.
+type errorJSON struct {
+	Code       string  `json:"code"`
+	Kind       string  `json:"kind"`
+	Message    string  `json:"message"`
+	Problem    string  `json:"problem,omitempty"`
+	Remedy     string  `json:"remedy,omitempty"`
+	Cause      string  `json:"cause,omitempty"`
+	RetryAfter float64 `json:"retry_after_seconds,omitempty"`
+}
+
+// MarshalJSON writes all of an error, the cause as text.
 func (e *Error) MarshalJSON() ([]byte, error) {
-	return json.Marshal(struct {
-		Code       string  `json:"code"`
-		Kind       string  `json:"kind"`
-		Message    string  `json:"message"`
-		RetryAfter float64 `json:"retry_after_seconds,omitempty"`
-	}{e.Code, KindName(e.Kind), e.Error(), e.RetryAfter.Seconds()})
+	j := errorJSON{Code: e.Code, Kind: KindName(e.Kind), Message: e.Error(), Problem: e.Problem, Remedy: e.Remedy, RetryAfter: e.RetryAfter.Seconds()}
+	if e.Cause != nil {
+		j.Cause = e.Cause.Error()
+	}
+	return json.Marshal(j)
+}
+
+// UnmarshalJSON reads what MarshalJSON writes. An error of a kind that is not
+// known is of kind ErrUnavailable.
+func (e *Error) UnmarshalJSON(b []byte) error {
+	var j errorJSON
+	if err := json.Unmarshal(b, &j); err != nil {
+		return err
+	}
+	*e = Error{Code: j.Code, Kind: cmp.Or(KindNamed(j.Kind), ErrUnavailable), Problem: cmp.Or(j.Problem, j.Message), Remedy: j.Remedy,
+		RetryAfter: time.Duration(j.RetryAfter * float64(time.Second))}
+	if j.Cause != "" {
+		e.Cause = errors.New(j.Cause)
+	}
+	return nil
 }

@@ -51,6 +51,7 @@ const FormatPprof = "pprof"
 // Want says in which form, and from where on, a profile is wanted.
 type Want struct {
 	Format string // its name in package encoding; "" means pprof
+	Host   string // whose part of a fleet's session; "" means all of it in one
 	// Offset skips so many bytes of the content that has the given digest,
 	// because they are there already: the fetch is resumed. Without a Digest
 	// it must be zero.

@@ -30,6 +30,10 @@ type Session struct {
 	Progress Progress         `json:"progress"`
 	EndedBy  profile.Ended    `json:"ended_by,omitempty"` // why sampling ended
 	Err      *Error           `json:"error,omitempty"`    // why it failed, or who canceled it
+
+	// Hosts are its parts, where it is the session of a fleet: then Progress is
+	// their sum, and the session has succeeded if one of them has.
+	Hosts []HostRun `json:"hosts,omitempty"`
 }
 
 // Progress is how far a session is.

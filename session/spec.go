@@ -32,10 +32,12 @@ const (
 
 // Spec is what a session was asked to do.
 type Spec struct {
-	PIDs      []int             `json:"pids"`         // the targets, at least one
-	Children  bool              `json:"children"`     // follow forks: children born before and during the session count too
-	Duration  time.Duration     `json:"duration_ns"`  // of sampling
-	Frequency profile.Frequency `json:"frequency_hz"` // on each CPU
+	PIDs      []int             `json:"pids"`            // the targets
+	Select    Selector          `json:"select,omitzero"` // what chooses them, where there are no PIDs yet
+	Hosts     Hosts             `json:"hosts,omitzero"`  // of a fleet
+	Children  bool              `json:"children"`        // follow forks: children born before and during the session count too
+	Duration  time.Duration     `json:"duration_ns"`     // of sampling
+	Frequency profile.Frequency `json:"frequency_hz"`    // on each CPU
 
 	// RequestID makes starting idempotent: a second Start with the same one
 	// is answered with the first one's session. Whoever asks makes it up; empty
@@ -49,6 +51,10 @@ type Spec struct {
 	// MaxWait is how long the session may wait for its turn; 0 means as long
 	// as it takes.
 	MaxWait time.Duration `json:"max_wait_ns,omitempty"`
+	// Canary lets one host go first, and the others only when it has succeeded.
+	Canary bool `json:"canary,omitempty"`
+	// AtOnce bounds how many hosts run it at the same time; 0 means all of them.
+	AtOnce int `json:"at_once,omitempty"`
 }
 
 // Same says whether two specs ask for the same samples, whoever asks.
@@ -56,7 +62,8 @@ func (s *Spec) Same(o *Spec) bool {
 	a, b := slices.Clone(s.PIDs), slices.Clone(o.PIDs)
 	slices.Sort(a)
 	slices.Sort(b)
-	return slices.Equal(slices.Compact(a), slices.Compact(b)) && s.Children == o.Children && s.Duration == o.Duration && s.Frequency == o.Frequency
+	return slices.Equal(slices.Compact(a), slices.Compact(b)) && (len(a) > 0 || s.Select == o.Select) && s.Hosts.same(&o.Hosts) &&
+		s.Children == o.Children && s.Duration == o.Duration && s.Frequency == o.Frequency
 }
 
 // Validate checks what can be checked without asking the kernel. The error is
@@ -65,8 +72,8 @@ func (s *Spec) Validate() error {
 	if len(s.PIDs) > MaxTargets {
 		return Invalid("too_many_targets", fmt.Sprintf("%d processes are too many for one session", len(s.PIDs)), fmt.Sprintf("name at most %d", MaxTargets))
 	}
-	if len(s.PIDs) == 0 {
-		return Invalid("no_target", "there is no process to profile", "name one with --pid")
+	if err := s.validateWhere(); err != nil {
+		return err
 	}
 	for _, pid := range s.PIDs {
 		if pid <= 0 {
@@ -88,6 +95,23 @@ func (s *Spec) Validate() error {
 		return err
 	}
 	return checkText("requester", s.Requester, 256)
+}
+
+// validateWhere checks who is to be sampled, and on which hosts. A spec with
+// PIDs may tell what chose them.
+func (s *Spec) validateWhere() error {
+	if len(s.PIDs) == 0 && s.Select.Empty() {
+		return Invalid("no_target", "there is no process to profile", "name one with --pid")
+	}
+	if !s.Select.Empty() {
+		if err := s.Select.Validate(); err != nil {
+			return err
+		}
+	}
+	if s.AtOnce < 0 {
+		return Invalid("bad_at_once", fmt.Sprintf("a session cannot run on %d hosts at once", s.AtOnce), "leave it out for all of them")
+	}
+	return s.Hosts.Validate()
 }
 
 // checkText bounds what others send to be kept and shown.

@@ -89,6 +89,205 @@ func (State) EnumDescriptor() ([]byte, []int) {
 	return file_session_v1_session_proto_rawDescGZIP(), []int{0}
 }
 
+type HostState int32
+
+const (
+	HostState_HOST_STATE_UNSPECIFIED  HostState = 0 // was not asked yet
+	HostState_HOST_STATE_READY        HostState = 1
+	HostState_HOST_STATE_UNHEALTHY    HostState = 2
+	HostState_HOST_STATE_AWAY         HostState = 3
+	HostState_HOST_STATE_NO_PROFILING HostState = 4
+)
+
+// Enum value maps for HostState.
+var (
+	HostState_name = map[int32]string{
+		0: "HOST_STATE_UNSPECIFIED",
+		1: "HOST_STATE_READY",
+		2: "HOST_STATE_UNHEALTHY",
+		3: "HOST_STATE_AWAY",
+		4: "HOST_STATE_NO_PROFILING",
+	}
+	HostState_value = map[string]int32{
+		"HOST_STATE_UNSPECIFIED":  0,
+		"HOST_STATE_READY":        1,
+		"HOST_STATE_UNHEALTHY":    2,
+		"HOST_STATE_AWAY":         3,
+		"HOST_STATE_NO_PROFILING": 4,
+	}
+)
+
+func (x HostState) Enum() *HostState {
+	p := new(HostState)
+	*p = x
+	return p
+}
+
+func (x HostState) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (HostState) Descriptor() protoreflect.EnumDescriptor {
+	return file_session_v1_session_proto_enumTypes[1].Descriptor()
+}
+
+func (HostState) Type() protoreflect.EnumType {
+	return &file_session_v1_session_proto_enumTypes[1]
+}
+
+func (x HostState) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use HostState.Descriptor instead.
+func (HostState) EnumDescriptor() ([]byte, []int) {
+	return file_session_v1_session_proto_rawDescGZIP(), []int{1}
+}
+
+type Selector struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`           // pattern
+	Unit          string                 `protobuf:"bytes,2,opt,name=unit,proto3" json:"unit,omitempty"`           // pattern
+	Container     string                 `protobuf:"bytes,3,opt,name=container,proto3" json:"container,omitempty"` // ID, or the first 12 characters of it
+	Cgroup        string                 `protobuf:"bytes,4,opt,name=cgroup,proto3" json:"cgroup,omitempty"`       // path
+	Hottest       bool                   `protobuf:"varint,5,opt,name=hottest,proto3" json:"hottest,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Selector) Reset() {
+	*x = Selector{}
+	mi := &file_session_v1_session_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Selector) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Selector) ProtoMessage() {}
+
+func (x *Selector) ProtoReflect() protoreflect.Message {
+	mi := &file_session_v1_session_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Selector.ProtoReflect.Descriptor instead.
+func (*Selector) Descriptor() ([]byte, []int) {
+	return file_session_v1_session_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *Selector) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Selector) GetUnit() string {
+	if x != nil {
+		return x.Unit
+	}
+	return ""
+}
+
+func (x *Selector) GetContainer() string {
+	if x != nil {
+		return x.Container
+	}
+	return ""
+}
+
+func (x *Selector) GetCgroup() string {
+	if x != nil {
+		return x.Cgroup
+	}
+	return ""
+}
+
+func (x *Selector) GetHottest() bool {
+	if x != nil {
+		return x.Hottest
+	}
+	return false
+}
+
+type Hosts struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Names         []string               `protobuf:"bytes,1,rep,name=names,proto3" json:"names,omitempty"`   // patterns
+	Labels        string                 `protobuf:"bytes,2,opt,name=labels,proto3" json:"labels,omitempty"` // selector
+	All           bool                   `protobuf:"varint,3,opt,name=all,proto3" json:"all,omitempty"`
+	Most          int32                  `protobuf:"varint,4,opt,name=most,proto3" json:"most,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Hosts) Reset() {
+	*x = Hosts{}
+	mi := &file_session_v1_session_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Hosts) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Hosts) ProtoMessage() {}
+
+func (x *Hosts) ProtoReflect() protoreflect.Message {
+	mi := &file_session_v1_session_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Hosts.ProtoReflect.Descriptor instead.
+func (*Hosts) Descriptor() ([]byte, []int) {
+	return file_session_v1_session_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Hosts) GetNames() []string {
+	if x != nil {
+		return x.Names
+	}
+	return nil
+}
+
+func (x *Hosts) GetLabels() string {
+	if x != nil {
+		return x.Labels
+	}
+	return ""
+}
+
+func (x *Hosts) GetAll() bool {
+	if x != nil {
+		return x.All
+	}
+	return false
+}
+
+func (x *Hosts) GetMost() int32 {
+	if x != nil {
+		return x.Most
+	}
+	return 0
+}
+
 type Spec struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Pids          []int32                `protobuf:"varint,1,rep,packed,name=pids,proto3" json:"pids,omitempty"`
@@ -99,13 +298,17 @@ type Spec struct {
 	Requester     string                 `protobuf:"bytes,6,opt,name=requester,proto3" json:"requester,omitempty"`                  // on whose behalf
 	Attended      bool                   `protobuf:"varint,7,opt,name=attended,proto3" json:"attended,omitempty"`                   // ends when nobody watches it any more
 	MaxWait       *durationpb.Duration   `protobuf:"bytes,8,opt,name=max_wait,json=maxWait,proto3" json:"max_wait,omitempty"`       // for its turn; unset: as long as it takes
+	Select        *Selector              `protobuf:"bytes,9,opt,name=select,proto3" json:"select,omitempty"`                        // what chooses the targets, where there are no pids
+	Hosts         *Hosts                 `protobuf:"bytes,10,opt,name=hosts,proto3" json:"hosts,omitempty"`                         // of a fleet
+	Canary        bool                   `protobuf:"varint,11,opt,name=canary,proto3" json:"canary,omitempty"`                      // one host first
+	AtOnce        int32                  `protobuf:"varint,12,opt,name=at_once,json=atOnce,proto3" json:"at_once,omitempty"`        // hosts; 0: all
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Spec) Reset() {
 	*x = Spec{}
-	mi := &file_session_v1_session_proto_msgTypes[0]
+	mi := &file_session_v1_session_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -117,7 +320,7 @@ func (x *Spec) String() string {
 func (*Spec) ProtoMessage() {}
 
 func (x *Spec) ProtoReflect() protoreflect.Message {
-	mi := &file_session_v1_session_proto_msgTypes[0]
+	mi := &file_session_v1_session_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -130,7 +333,7 @@ func (x *Spec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Spec.ProtoReflect.Descriptor instead.
 func (*Spec) Descriptor() ([]byte, []int) {
-	return file_session_v1_session_proto_rawDescGZIP(), []int{0}
+	return file_session_v1_session_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Spec) GetPids() []int32 {
@@ -189,6 +392,34 @@ func (x *Spec) GetMaxWait() *durationpb.Duration {
 	return nil
 }
 
+func (x *Spec) GetSelect() *Selector {
+	if x != nil {
+		return x.Select
+	}
+	return nil
+}
+
+func (x *Spec) GetHosts() *Hosts {
+	if x != nil {
+		return x.Hosts
+	}
+	return nil
+}
+
+func (x *Spec) GetCanary() bool {
+	if x != nil {
+		return x.Canary
+	}
+	return false
+}
+
+func (x *Spec) GetAtOnce() int32 {
+	if x != nil {
+		return x.AtOnce
+	}
+	return 0
+}
+
 type Target struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Pid           int32                  `protobuf:"varint,1,opt,name=pid,proto3" json:"pid,omitempty"`
@@ -200,7 +431,7 @@ type Target struct {
 
 func (x *Target) Reset() {
 	*x = Target{}
-	mi := &file_session_v1_session_proto_msgTypes[1]
+	mi := &file_session_v1_session_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -212,7 +443,7 @@ func (x *Target) String() string {
 func (*Target) ProtoMessage() {}
 
 func (x *Target) ProtoReflect() protoreflect.Message {
-	mi := &file_session_v1_session_proto_msgTypes[1]
+	mi := &file_session_v1_session_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -225,7 +456,7 @@ func (x *Target) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Target.ProtoReflect.Descriptor instead.
 func (*Target) Descriptor() ([]byte, []int) {
-	return file_session_v1_session_proto_rawDescGZIP(), []int{1}
+	return file_session_v1_session_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Target) GetPid() int32 {
@@ -262,7 +493,7 @@ type Progress struct {
 
 func (x *Progress) Reset() {
 	*x = Progress{}
-	mi := &file_session_v1_session_proto_msgTypes[2]
+	mi := &file_session_v1_session_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -274,7 +505,7 @@ func (x *Progress) String() string {
 func (*Progress) ProtoMessage() {}
 
 func (x *Progress) ProtoReflect() protoreflect.Message {
-	mi := &file_session_v1_session_proto_msgTypes[2]
+	mi := &file_session_v1_session_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -287,7 +518,7 @@ func (x *Progress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Progress.ProtoReflect.Descriptor instead.
 func (*Progress) Descriptor() ([]byte, []int) {
-	return file_session_v1_session_proto_rawDescGZIP(), []int{2}
+	return file_session_v1_session_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Progress) GetElapsed() *durationpb.Duration {
@@ -339,7 +570,7 @@ type Error struct {
 
 func (x *Error) Reset() {
 	*x = Error{}
-	mi := &file_session_v1_session_proto_msgTypes[3]
+	mi := &file_session_v1_session_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -351,7 +582,7 @@ func (x *Error) String() string {
 func (*Error) ProtoMessage() {}
 
 func (x *Error) ProtoReflect() protoreflect.Message {
-	mi := &file_session_v1_session_proto_msgTypes[3]
+	mi := &file_session_v1_session_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -364,7 +595,7 @@ func (x *Error) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Error.ProtoReflect.Descriptor instead.
 func (*Error) Descriptor() ([]byte, []int) {
-	return file_session_v1_session_proto_rawDescGZIP(), []int{3}
+	return file_session_v1_session_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Error) GetCode() string {
@@ -425,13 +656,14 @@ type Session struct {
 	Progress      *Progress              `protobuf:"bytes,12,opt,name=progress,proto3" json:"progress,omitempty"`
 	EndedBy       string                 `protobuf:"bytes,13,opt,name=ended_by,json=endedBy,proto3" json:"ended_by,omitempty"` // why sampling ended
 	Error         *Error                 `protobuf:"bytes,14,opt,name=error,proto3" json:"error,omitempty"`                    // why it failed, or who canceled it
+	Hosts         []*HostRun             `protobuf:"bytes,15,rep,name=hosts,proto3" json:"hosts,omitempty"`                    // of a fleet
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Session) Reset() {
 	*x = Session{}
-	mi := &file_session_v1_session_proto_msgTypes[4]
+	mi := &file_session_v1_session_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -443,7 +675,7 @@ func (x *Session) String() string {
 func (*Session) ProtoMessage() {}
 
 func (x *Session) ProtoReflect() protoreflect.Message {
-	mi := &file_session_v1_session_proto_msgTypes[4]
+	mi := &file_session_v1_session_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -456,7 +688,7 @@ func (x *Session) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Session.ProtoReflect.Descriptor instead.
 func (*Session) Descriptor() ([]byte, []int) {
-	return file_session_v1_session_proto_rawDescGZIP(), []int{4}
+	return file_session_v1_session_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Session) GetId() string {
@@ -557,6 +789,154 @@ func (x *Session) GetError() *Error {
 	return nil
 }
 
+func (x *Session) GetHosts() []*HostRun {
+	if x != nil {
+		return x.Hosts
+	}
+	return nil
+}
+
+// The part of a session that one host of a fleet has.
+type HostRun struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Host          string                 `protobuf:"bytes,1,opt,name=host,proto3" json:"host,omitempty"`
+	Id            string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"` // of the host's own session
+	State         State                  `protobuf:"varint,3,opt,name=state,proto3,enum=serviceradar.session.v1.State" json:"state,omitempty"`
+	Waiting       string                 `protobuf:"bytes,4,opt,name=waiting,proto3" json:"waiting,omitempty"` // for what, in words
+	Position      int32                  `protobuf:"varint,5,opt,name=position,proto3" json:"position,omitempty"`
+	Started       *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=started,proto3" json:"started,omitempty"`
+	Ended         *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=ended,proto3" json:"ended,omitempty"`
+	Targets       []*Target              `protobuf:"bytes,8,rep,name=targets,proto3" json:"targets,omitempty"`
+	Progress      *Progress              `protobuf:"bytes,9,opt,name=progress,proto3" json:"progress,omitempty"`
+	EndedBy       string                 `protobuf:"bytes,10,opt,name=ended_by,json=endedBy,proto3" json:"ended_by,omitempty"`
+	Size          int64                  `protobuf:"varint,11,opt,name=size,proto3" json:"size,omitempty"`    // of its profile, once that was collected
+	Digest        string                 `protobuf:"bytes,12,opt,name=digest,proto3" json:"digest,omitempty"` // of it
+	Error         *Error                 `protobuf:"bytes,13,opt,name=error,proto3" json:"error,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HostRun) Reset() {
+	*x = HostRun{}
+	mi := &file_session_v1_session_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HostRun) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HostRun) ProtoMessage() {}
+
+func (x *HostRun) ProtoReflect() protoreflect.Message {
+	mi := &file_session_v1_session_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HostRun.ProtoReflect.Descriptor instead.
+func (*HostRun) Descriptor() ([]byte, []int) {
+	return file_session_v1_session_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *HostRun) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
+}
+
+func (x *HostRun) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *HostRun) GetState() State {
+	if x != nil {
+		return x.State
+	}
+	return State_STATE_UNSPECIFIED
+}
+
+func (x *HostRun) GetWaiting() string {
+	if x != nil {
+		return x.Waiting
+	}
+	return ""
+}
+
+func (x *HostRun) GetPosition() int32 {
+	if x != nil {
+		return x.Position
+	}
+	return 0
+}
+
+func (x *HostRun) GetStarted() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Started
+	}
+	return nil
+}
+
+func (x *HostRun) GetEnded() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Ended
+	}
+	return nil
+}
+
+func (x *HostRun) GetTargets() []*Target {
+	if x != nil {
+		return x.Targets
+	}
+	return nil
+}
+
+func (x *HostRun) GetProgress() *Progress {
+	if x != nil {
+		return x.Progress
+	}
+	return nil
+}
+
+func (x *HostRun) GetEndedBy() string {
+	if x != nil {
+		return x.EndedBy
+	}
+	return ""
+}
+
+func (x *HostRun) GetSize() int64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *HostRun) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
+func (x *HostRun) GetError() *Error {
+	if x != nil {
+		return x.Error
+	}
+	return nil
+}
+
 type StartRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Spec          *Spec                  `protobuf:"bytes,1,opt,name=spec,proto3" json:"spec,omitempty"`
@@ -566,7 +946,7 @@ type StartRequest struct {
 
 func (x *StartRequest) Reset() {
 	*x = StartRequest{}
-	mi := &file_session_v1_session_proto_msgTypes[5]
+	mi := &file_session_v1_session_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -578,7 +958,7 @@ func (x *StartRequest) String() string {
 func (*StartRequest) ProtoMessage() {}
 
 func (x *StartRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_session_v1_session_proto_msgTypes[5]
+	mi := &file_session_v1_session_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -591,7 +971,7 @@ func (x *StartRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartRequest.ProtoReflect.Descriptor instead.
 func (*StartRequest) Descriptor() ([]byte, []int) {
-	return file_session_v1_session_proto_rawDescGZIP(), []int{5}
+	return file_session_v1_session_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *StartRequest) GetSpec() *Spec {
@@ -610,7 +990,7 @@ type StartResponse struct {
 
 func (x *StartResponse) Reset() {
 	*x = StartResponse{}
-	mi := &file_session_v1_session_proto_msgTypes[6]
+	mi := &file_session_v1_session_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -622,7 +1002,7 @@ func (x *StartResponse) String() string {
 func (*StartResponse) ProtoMessage() {}
 
 func (x *StartResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_session_v1_session_proto_msgTypes[6]
+	mi := &file_session_v1_session_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -635,7 +1015,7 @@ func (x *StartResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartResponse.ProtoReflect.Descriptor instead.
 func (*StartResponse) Descriptor() ([]byte, []int) {
-	return file_session_v1_session_proto_rawDescGZIP(), []int{6}
+	return file_session_v1_session_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *StartResponse) GetSession() *Session {
@@ -654,7 +1034,7 @@ type GetRequest struct {
 
 func (x *GetRequest) Reset() {
 	*x = GetRequest{}
-	mi := &file_session_v1_session_proto_msgTypes[7]
+	mi := &file_session_v1_session_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -666,7 +1046,7 @@ func (x *GetRequest) String() string {
 func (*GetRequest) ProtoMessage() {}
 
 func (x *GetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_session_v1_session_proto_msgTypes[7]
+	mi := &file_session_v1_session_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -679,7 +1059,7 @@ func (x *GetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRequest.ProtoReflect.Descriptor instead.
 func (*GetRequest) Descriptor() ([]byte, []int) {
-	return file_session_v1_session_proto_rawDescGZIP(), []int{7}
+	return file_session_v1_session_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *GetRequest) GetId() string {
@@ -698,7 +1078,7 @@ type GetResponse struct {
 
 func (x *GetResponse) Reset() {
 	*x = GetResponse{}
-	mi := &file_session_v1_session_proto_msgTypes[8]
+	mi := &file_session_v1_session_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -710,7 +1090,7 @@ func (x *GetResponse) String() string {
 func (*GetResponse) ProtoMessage() {}
 
 func (x *GetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_session_v1_session_proto_msgTypes[8]
+	mi := &file_session_v1_session_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -723,7 +1103,7 @@ func (x *GetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetResponse.ProtoReflect.Descriptor instead.
 func (*GetResponse) Descriptor() ([]byte, []int) {
-	return file_session_v1_session_proto_rawDescGZIP(), []int{8}
+	return file_session_v1_session_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *GetResponse) GetSession() *Session {
@@ -743,7 +1123,7 @@ type ListRequest struct {
 
 func (x *ListRequest) Reset() {
 	*x = ListRequest{}
-	mi := &file_session_v1_session_proto_msgTypes[9]
+	mi := &file_session_v1_session_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -755,7 +1135,7 @@ func (x *ListRequest) String() string {
 func (*ListRequest) ProtoMessage() {}
 
 func (x *ListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_session_v1_session_proto_msgTypes[9]
+	mi := &file_session_v1_session_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -768,7 +1148,7 @@ func (x *ListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRequest.ProtoReflect.Descriptor instead.
 func (*ListRequest) Descriptor() ([]byte, []int) {
-	return file_session_v1_session_proto_rawDescGZIP(), []int{9}
+	return file_session_v1_session_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ListRequest) GetStates() []State {
@@ -794,7 +1174,7 @@ type ListResponse struct {
 
 func (x *ListResponse) Reset() {
 	*x = ListResponse{}
-	mi := &file_session_v1_session_proto_msgTypes[10]
+	mi := &file_session_v1_session_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -806,7 +1186,7 @@ func (x *ListResponse) String() string {
 func (*ListResponse) ProtoMessage() {}
 
 func (x *ListResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_session_v1_session_proto_msgTypes[10]
+	mi := &file_session_v1_session_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -819,7 +1199,7 @@ func (x *ListResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListResponse.ProtoReflect.Descriptor instead.
 func (*ListResponse) Descriptor() ([]byte, []int) {
-	return file_session_v1_session_proto_rawDescGZIP(), []int{10}
+	return file_session_v1_session_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ListResponse) GetSessions() []*Session {
@@ -838,7 +1218,7 @@ type WatchRequest struct {
 
 func (x *WatchRequest) Reset() {
 	*x = WatchRequest{}
-	mi := &file_session_v1_session_proto_msgTypes[11]
+	mi := &file_session_v1_session_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -850,7 +1230,7 @@ func (x *WatchRequest) String() string {
 func (*WatchRequest) ProtoMessage() {}
 
 func (x *WatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_session_v1_session_proto_msgTypes[11]
+	mi := &file_session_v1_session_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -863,7 +1243,7 @@ func (x *WatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
 func (*WatchRequest) Descriptor() ([]byte, []int) {
-	return file_session_v1_session_proto_rawDescGZIP(), []int{11}
+	return file_session_v1_session_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *WatchRequest) GetId() string {
@@ -882,7 +1262,7 @@ type WatchResponse struct {
 
 func (x *WatchResponse) Reset() {
 	*x = WatchResponse{}
-	mi := &file_session_v1_session_proto_msgTypes[12]
+	mi := &file_session_v1_session_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -894,7 +1274,7 @@ func (x *WatchResponse) String() string {
 func (*WatchResponse) ProtoMessage() {}
 
 func (x *WatchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_session_v1_session_proto_msgTypes[12]
+	mi := &file_session_v1_session_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -907,7 +1287,7 @@ func (x *WatchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchResponse.ProtoReflect.Descriptor instead.
 func (*WatchResponse) Descriptor() ([]byte, []int) {
-	return file_session_v1_session_proto_rawDescGZIP(), []int{12}
+	return file_session_v1_session_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *WatchResponse) GetSession() *Session {
@@ -923,13 +1303,14 @@ type FetchRequest struct {
 	Format        string                 `protobuf:"bytes,2,opt,name=format,proto3" json:"format,omitempty"`  // empty: pprof
 	Offset        int64                  `protobuf:"varint,3,opt,name=offset,proto3" json:"offset,omitempty"` // resumes: skips so many bytes of the content with the given digest
 	Digest        string                 `protobuf:"bytes,4,opt,name=digest,proto3" json:"digest,omitempty"`  // SHA-256, lower-case hexadecimal
+	Host          string                 `protobuf:"bytes,5,opt,name=host,proto3" json:"host,omitempty"`      // whose part of a fleet's session; empty: all of it
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *FetchRequest) Reset() {
 	*x = FetchRequest{}
-	mi := &file_session_v1_session_proto_msgTypes[13]
+	mi := &file_session_v1_session_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -941,7 +1322,7 @@ func (x *FetchRequest) String() string {
 func (*FetchRequest) ProtoMessage() {}
 
 func (x *FetchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_session_v1_session_proto_msgTypes[13]
+	mi := &file_session_v1_session_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -954,7 +1335,7 @@ func (x *FetchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchRequest.ProtoReflect.Descriptor instead.
 func (*FetchRequest) Descriptor() ([]byte, []int) {
-	return file_session_v1_session_proto_rawDescGZIP(), []int{13}
+	return file_session_v1_session_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *FetchRequest) GetId() string {
@@ -985,6 +1366,13 @@ func (x *FetchRequest) GetDigest() string {
 	return ""
 }
 
+func (x *FetchRequest) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
+}
+
 type FetchResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Part:
@@ -998,7 +1386,7 @@ type FetchResponse struct {
 
 func (x *FetchResponse) Reset() {
 	*x = FetchResponse{}
-	mi := &file_session_v1_session_proto_msgTypes[14]
+	mi := &file_session_v1_session_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1010,7 +1398,7 @@ func (x *FetchResponse) String() string {
 func (*FetchResponse) ProtoMessage() {}
 
 func (x *FetchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_session_v1_session_proto_msgTypes[14]
+	mi := &file_session_v1_session_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1023,7 +1411,7 @@ func (x *FetchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchResponse.ProtoReflect.Descriptor instead.
 func (*FetchResponse) Descriptor() ([]byte, []int) {
-	return file_session_v1_session_proto_rawDescGZIP(), []int{14}
+	return file_session_v1_session_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *FetchResponse) GetPart() isFetchResponse_Part {
@@ -1080,7 +1468,7 @@ type FetchHeader struct {
 
 func (x *FetchHeader) Reset() {
 	*x = FetchHeader{}
-	mi := &file_session_v1_session_proto_msgTypes[15]
+	mi := &file_session_v1_session_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1092,7 +1480,7 @@ func (x *FetchHeader) String() string {
 func (*FetchHeader) ProtoMessage() {}
 
 func (x *FetchHeader) ProtoReflect() protoreflect.Message {
-	mi := &file_session_v1_session_proto_msgTypes[15]
+	mi := &file_session_v1_session_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1105,7 +1493,7 @@ func (x *FetchHeader) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchHeader.ProtoReflect.Descriptor instead.
 func (*FetchHeader) Descriptor() ([]byte, []int) {
-	return file_session_v1_session_proto_rawDescGZIP(), []int{15}
+	return file_session_v1_session_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *FetchHeader) GetSession() *Session {
@@ -1154,7 +1542,7 @@ type FetchChunk struct {
 
 func (x *FetchChunk) Reset() {
 	*x = FetchChunk{}
-	mi := &file_session_v1_session_proto_msgTypes[16]
+	mi := &file_session_v1_session_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1166,7 +1554,7 @@ func (x *FetchChunk) String() string {
 func (*FetchChunk) ProtoMessage() {}
 
 func (x *FetchChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_session_v1_session_proto_msgTypes[16]
+	mi := &file_session_v1_session_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1179,7 +1567,7 @@ func (x *FetchChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchChunk.ProtoReflect.Descriptor instead.
 func (*FetchChunk) Descriptor() ([]byte, []int) {
-	return file_session_v1_session_proto_rawDescGZIP(), []int{16}
+	return file_session_v1_session_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *FetchChunk) GetData() []byte {
@@ -1212,7 +1600,7 @@ type CancelRequest struct {
 
 func (x *CancelRequest) Reset() {
 	*x = CancelRequest{}
-	mi := &file_session_v1_session_proto_msgTypes[17]
+	mi := &file_session_v1_session_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1224,7 +1612,7 @@ func (x *CancelRequest) String() string {
 func (*CancelRequest) ProtoMessage() {}
 
 func (x *CancelRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_session_v1_session_proto_msgTypes[17]
+	mi := &file_session_v1_session_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1237,7 +1625,7 @@ func (x *CancelRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelRequest.ProtoReflect.Descriptor instead.
 func (*CancelRequest) Descriptor() ([]byte, []int) {
-	return file_session_v1_session_proto_rawDescGZIP(), []int{17}
+	return file_session_v1_session_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *CancelRequest) GetId() string {
@@ -1256,7 +1644,7 @@ type CancelResponse struct {
 
 func (x *CancelResponse) Reset() {
 	*x = CancelResponse{}
-	mi := &file_session_v1_session_proto_msgTypes[18]
+	mi := &file_session_v1_session_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1268,7 +1656,7 @@ func (x *CancelResponse) String() string {
 func (*CancelResponse) ProtoMessage() {}
 
 func (x *CancelResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_session_v1_session_proto_msgTypes[18]
+	mi := &file_session_v1_session_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1281,7 +1669,7 @@ func (x *CancelResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelResponse.ProtoReflect.Descriptor instead.
 func (*CancelResponse) Descriptor() ([]byte, []int) {
-	return file_session_v1_session_proto_rawDescGZIP(), []int{18}
+	return file_session_v1_session_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *CancelResponse) GetSession() *Session {
@@ -1291,11 +1679,602 @@ func (x *CancelResponse) GetSession() *Session {
 	return nil
 }
 
+type Host struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Address       string                 `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`
+	Labels        map[string]string      `protobuf:"bytes,3,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	State         HostState              `protobuf:"varint,4,opt,name=state,proto3,enum=serviceradar.session.v1.HostState" json:"state,omitempty"`
+	Since         *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=since,proto3" json:"since,omitempty"`
+	Version       string                 `protobuf:"bytes,6,opt,name=version,proto3" json:"version,omitempty"`
+	Running       int32                  `protobuf:"varint,7,opt,name=running,proto3" json:"running,omitempty"` // sessions
+	Queued        int32                  `protobuf:"varint,8,opt,name=queued,proto3" json:"queued,omitempty"`
+	Error         *Error                 `protobuf:"bytes,9,opt,name=error,proto3" json:"error,omitempty"`
+	Instance      string                 `protobuf:"bytes,10,opt,name=instance,proto3" json:"instance,omitempty"` // one life of the host's profiler
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Host) Reset() {
+	*x = Host{}
+	mi := &file_session_v1_session_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Host) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Host) ProtoMessage() {}
+
+func (x *Host) ProtoReflect() protoreflect.Message {
+	mi := &file_session_v1_session_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Host.ProtoReflect.Descriptor instead.
+func (*Host) Descriptor() ([]byte, []int) {
+	return file_session_v1_session_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *Host) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Host) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *Host) GetLabels() map[string]string {
+	if x != nil {
+		return x.Labels
+	}
+	return nil
+}
+
+func (x *Host) GetState() HostState {
+	if x != nil {
+		return x.State
+	}
+	return HostState_HOST_STATE_UNSPECIFIED
+}
+
+func (x *Host) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *Host) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+func (x *Host) GetRunning() int32 {
+	if x != nil {
+		return x.Running
+	}
+	return 0
+}
+
+func (x *Host) GetQueued() int32 {
+	if x != nil {
+		return x.Queued
+	}
+	return 0
+}
+
+func (x *Host) GetError() *Error {
+	if x != nil {
+		return x.Error
+	}
+	return nil
+}
+
+func (x *Host) GetInstance() string {
+	if x != nil {
+		return x.Instance
+	}
+	return ""
+}
+
+type ListHostsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Hosts         *Hosts                 `protobuf:"bytes,1,opt,name=hosts,proto3" json:"hosts,omitempty"` // none: all
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListHostsRequest) Reset() {
+	*x = ListHostsRequest{}
+	mi := &file_session_v1_session_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListHostsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListHostsRequest) ProtoMessage() {}
+
+func (x *ListHostsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_session_v1_session_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListHostsRequest.ProtoReflect.Descriptor instead.
+func (*ListHostsRequest) Descriptor() ([]byte, []int) {
+	return file_session_v1_session_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *ListHostsRequest) GetHosts() *Hosts {
+	if x != nil {
+		return x.Hosts
+	}
+	return nil
+}
+
+type ListHostsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Hosts         []*Host                `protobuf:"bytes,1,rep,name=hosts,proto3" json:"hosts,omitempty"` // by name
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListHostsResponse) Reset() {
+	*x = ListHostsResponse{}
+	mi := &file_session_v1_session_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListHostsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListHostsResponse) ProtoMessage() {}
+
+func (x *ListHostsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_session_v1_session_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListHostsResponse.ProtoReflect.Descriptor instead.
+func (*ListHostsResponse) Descriptor() ([]byte, []int) {
+	return file_session_v1_session_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *ListHostsResponse) GetHosts() []*Host {
+	if x != nil {
+		return x.Hosts
+	}
+	return nil
+}
+
+type Process struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Pid           int32                  `protobuf:"varint,1,opt,name=pid,proto3" json:"pid,omitempty"`
+	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Command       string                 `protobuf:"bytes,3,opt,name=command,proto3" json:"command,omitempty"` // the executable's path, never its arguments
+	User          string                 `protobuf:"bytes,4,opt,name=user,proto3" json:"user,omitempty"`
+	Unit          string                 `protobuf:"bytes,5,opt,name=unit,proto3" json:"unit,omitempty"`
+	Container     string                 `protobuf:"bytes,6,opt,name=container,proto3" json:"container,omitempty"`
+	Cgroup        string                 `protobuf:"bytes,7,opt,name=cgroup,proto3" json:"cgroup,omitempty"`
+	Cpu           float64                `protobuf:"fixed64,8,opt,name=cpu,proto3" json:"cpu,omitempty"` // CPUs that it used just now
+	MemoryBytes   int64                  `protobuf:"varint,9,opt,name=memory_bytes,json=memoryBytes,proto3" json:"memory_bytes,omitempty"`
+	Threads       int32                  `protobuf:"varint,10,opt,name=threads,proto3" json:"threads,omitempty"`
+	Started       *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=started,proto3" json:"started,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Process) Reset() {
+	*x = Process{}
+	mi := &file_session_v1_session_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Process) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Process) ProtoMessage() {}
+
+func (x *Process) ProtoReflect() protoreflect.Message {
+	mi := &file_session_v1_session_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Process.ProtoReflect.Descriptor instead.
+func (*Process) Descriptor() ([]byte, []int) {
+	return file_session_v1_session_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *Process) GetPid() int32 {
+	if x != nil {
+		return x.Pid
+	}
+	return 0
+}
+
+func (x *Process) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Process) GetCommand() string {
+	if x != nil {
+		return x.Command
+	}
+	return ""
+}
+
+func (x *Process) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+func (x *Process) GetUnit() string {
+	if x != nil {
+		return x.Unit
+	}
+	return ""
+}
+
+func (x *Process) GetContainer() string {
+	if x != nil {
+		return x.Container
+	}
+	return ""
+}
+
+func (x *Process) GetCgroup() string {
+	if x != nil {
+		return x.Cgroup
+	}
+	return ""
+}
+
+func (x *Process) GetCpu() float64 {
+	if x != nil {
+		return x.Cpu
+	}
+	return 0
+}
+
+func (x *Process) GetMemoryBytes() int64 {
+	if x != nil {
+		return x.MemoryBytes
+	}
+	return 0
+}
+
+func (x *Process) GetThreads() int32 {
+	if x != nil {
+		return x.Threads
+	}
+	return 0
+}
+
+func (x *Process) GetStarted() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Started
+	}
+	return nil
+}
+
+type ListProcessesRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Host          string                 `protobuf:"bytes,1,opt,name=host,proto3" json:"host,omitempty"`     // empty: the only one
+	Select        *Selector              `protobuf:"bytes,2,opt,name=select,proto3" json:"select,omitempty"` // none: all
+	Most          int32                  `protobuf:"varint,3,opt,name=most,proto3" json:"most,omitempty"`    // 0: all
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListProcessesRequest) Reset() {
+	*x = ListProcessesRequest{}
+	mi := &file_session_v1_session_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListProcessesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListProcessesRequest) ProtoMessage() {}
+
+func (x *ListProcessesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_session_v1_session_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListProcessesRequest.ProtoReflect.Descriptor instead.
+func (*ListProcessesRequest) Descriptor() ([]byte, []int) {
+	return file_session_v1_session_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *ListProcessesRequest) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
+}
+
+func (x *ListProcessesRequest) GetSelect() *Selector {
+	if x != nil {
+		return x.Select
+	}
+	return nil
+}
+
+func (x *ListProcessesRequest) GetMost() int32 {
+	if x != nil {
+		return x.Most
+	}
+	return 0
+}
+
+type ListProcessesResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Processes     []*Process             `protobuf:"bytes,1,rep,name=processes,proto3" json:"processes,omitempty"` // hottest first
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListProcessesResponse) Reset() {
+	*x = ListProcessesResponse{}
+	mi := &file_session_v1_session_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListProcessesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListProcessesResponse) ProtoMessage() {}
+
+func (x *ListProcessesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_session_v1_session_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListProcessesResponse.ProtoReflect.Descriptor instead.
+func (*ListProcessesResponse) Descriptor() ([]byte, []int) {
+	return file_session_v1_session_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *ListProcessesResponse) GetProcesses() []*Process {
+	if x != nil {
+		return x.Processes
+	}
+	return nil
+}
+
+type MatchRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Spec          *Spec                  `protobuf:"bytes,1,opt,name=spec,proto3" json:"spec,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MatchRequest) Reset() {
+	*x = MatchRequest{}
+	mi := &file_session_v1_session_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MatchRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MatchRequest) ProtoMessage() {}
+
+func (x *MatchRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_session_v1_session_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MatchRequest.ProtoReflect.Descriptor instead.
+func (*MatchRequest) Descriptor() ([]byte, []int) {
+	return file_session_v1_session_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *MatchRequest) GetSpec() *Spec {
+	if x != nil {
+		return x.Spec
+	}
+	return nil
+}
+
+type HostMatch struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Host          string                 `protobuf:"bytes,1,opt,name=host,proto3" json:"host,omitempty"`
+	Pids          []int32                `protobuf:"varint,2,rep,packed,name=pids,proto3" json:"pids,omitempty"`
+	Error         *Error                 `protobuf:"bytes,3,opt,name=error,proto3" json:"error,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HostMatch) Reset() {
+	*x = HostMatch{}
+	mi := &file_session_v1_session_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HostMatch) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HostMatch) ProtoMessage() {}
+
+func (x *HostMatch) ProtoReflect() protoreflect.Message {
+	mi := &file_session_v1_session_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HostMatch.ProtoReflect.Descriptor instead.
+func (*HostMatch) Descriptor() ([]byte, []int) {
+	return file_session_v1_session_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *HostMatch) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
+}
+
+func (x *HostMatch) GetPids() []int32 {
+	if x != nil {
+		return x.Pids
+	}
+	return nil
+}
+
+func (x *HostMatch) GetError() *Error {
+	if x != nil {
+		return x.Error
+	}
+	return nil
+}
+
+type MatchResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Hosts         []*HostMatch           `protobuf:"bytes,1,rep,name=hosts,proto3" json:"hosts,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MatchResponse) Reset() {
+	*x = MatchResponse{}
+	mi := &file_session_v1_session_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MatchResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MatchResponse) ProtoMessage() {}
+
+func (x *MatchResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_session_v1_session_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MatchResponse.ProtoReflect.Descriptor instead.
+func (*MatchResponse) Descriptor() ([]byte, []int) {
+	return file_session_v1_session_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *MatchResponse) GetHosts() []*HostMatch {
+	if x != nil {
+		return x.Hosts
+	}
+	return nil
+}
+
 var File_session_v1_session_proto protoreflect.FileDescriptor
 
 const file_session_v1_session_proto_rawDesc = "" +
 	"\n" +
-	"\x18session/v1/session.proto\x12\x17serviceradar.session.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9f\x02\n" +
+	"\x18session/v1/session.proto\x12\x17serviceradar.session.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x82\x01\n" +
+	"\bSelector\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\x04unit\x18\x02 \x01(\tR\x04unit\x12\x1c\n" +
+	"\tcontainer\x18\x03 \x01(\tR\tcontainer\x12\x16\n" +
+	"\x06cgroup\x18\x04 \x01(\tR\x06cgroup\x12\x18\n" +
+	"\ahottest\x18\x05 \x01(\bR\ahottest\"[\n" +
+	"\x05Hosts\x12\x14\n" +
+	"\x05names\x18\x01 \x03(\tR\x05names\x12\x16\n" +
+	"\x06labels\x18\x02 \x01(\tR\x06labels\x12\x10\n" +
+	"\x03all\x18\x03 \x01(\bR\x03all\x12\x12\n" +
+	"\x04most\x18\x04 \x01(\x05R\x04most\"\xc1\x03\n" +
 	"\x04Spec\x12\x12\n" +
 	"\x04pids\x18\x01 \x03(\x05R\x04pids\x12\x1a\n" +
 	"\bchildren\x18\x02 \x01(\bR\bchildren\x125\n" +
@@ -1305,7 +2284,12 @@ const file_session_v1_session_proto_rawDesc = "" +
 	"request_id\x18\x05 \x01(\tR\trequestId\x12\x1c\n" +
 	"\trequester\x18\x06 \x01(\tR\trequester\x12\x1a\n" +
 	"\battended\x18\a \x01(\bR\battended\x124\n" +
-	"\bmax_wait\x18\b \x01(\v2\x19.google.protobuf.DurationR\amaxWait\"H\n" +
+	"\bmax_wait\x18\b \x01(\v2\x19.google.protobuf.DurationR\amaxWait\x129\n" +
+	"\x06select\x18\t \x01(\v2!.serviceradar.session.v1.SelectorR\x06select\x124\n" +
+	"\x05hosts\x18\n" +
+	" \x01(\v2\x1e.serviceradar.session.v1.HostsR\x05hosts\x12\x16\n" +
+	"\x06canary\x18\v \x01(\bR\x06canary\x12\x17\n" +
+	"\aat_once\x18\f \x01(\x05R\x06atOnce\"H\n" +
 	"\x06Target\x12\x10\n" +
 	"\x03pid\x18\x01 \x01(\x05R\x03pid\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
@@ -1323,7 +2307,7 @@ const file_session_v1_session_proto_rawDesc = "" +
 	"\x06remedy\x18\x04 \x01(\tR\x06remedy\x12\x14\n" +
 	"\x05cause\x18\x05 \x01(\tR\x05cause\x12:\n" +
 	"\vretry_after\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\n" +
-	"retryAfter\"\xe9\x04\n" +
+	"retryAfter\"\xa1\x05\n" +
 	"\aSession\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x121\n" +
 	"\x04spec\x18\x02 \x01(\v2\x1d.serviceradar.session.v1.SpecR\x04spec\x12\x12\n" +
@@ -1339,7 +2323,23 @@ const file_session_v1_session_proto_rawDesc = "" +
 	"\atargets\x18\v \x03(\v2\x1f.serviceradar.session.v1.TargetR\atargets\x12=\n" +
 	"\bprogress\x18\f \x01(\v2!.serviceradar.session.v1.ProgressR\bprogress\x12\x19\n" +
 	"\bended_by\x18\r \x01(\tR\aendedBy\x124\n" +
-	"\x05error\x18\x0e \x01(\v2\x1e.serviceradar.session.v1.ErrorR\x05error\"A\n" +
+	"\x05error\x18\x0e \x01(\v2\x1e.serviceradar.session.v1.ErrorR\x05error\x126\n" +
+	"\x05hosts\x18\x0f \x03(\v2 .serviceradar.session.v1.HostRunR\x05hosts\"\xf8\x03\n" +
+	"\aHostRun\x12\x12\n" +
+	"\x04host\x18\x01 \x01(\tR\x04host\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\x124\n" +
+	"\x05state\x18\x03 \x01(\x0e2\x1e.serviceradar.session.v1.StateR\x05state\x12\x18\n" +
+	"\awaiting\x18\x04 \x01(\tR\awaiting\x12\x1a\n" +
+	"\bposition\x18\x05 \x01(\x05R\bposition\x124\n" +
+	"\astarted\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\astarted\x120\n" +
+	"\x05ended\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x05ended\x129\n" +
+	"\atargets\x18\b \x03(\v2\x1f.serviceradar.session.v1.TargetR\atargets\x12=\n" +
+	"\bprogress\x18\t \x01(\v2!.serviceradar.session.v1.ProgressR\bprogress\x12\x19\n" +
+	"\bended_by\x18\n" +
+	" \x01(\tR\aendedBy\x12\x12\n" +
+	"\x04size\x18\v \x01(\x03R\x04size\x12\x16\n" +
+	"\x06digest\x18\f \x01(\tR\x06digest\x124\n" +
+	"\x05error\x18\r \x01(\v2\x1e.serviceradar.session.v1.ErrorR\x05error\"A\n" +
 	"\fStartRequest\x121\n" +
 	"\x04spec\x18\x01 \x01(\v2\x1d.serviceradar.session.v1.SpecR\x04spec\"K\n" +
 	"\rStartResponse\x12:\n" +
@@ -1357,12 +2357,13 @@ const file_session_v1_session_proto_rawDesc = "" +
 	"\fWatchRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\"K\n" +
 	"\rWatchResponse\x12:\n" +
-	"\asession\x18\x01 \x01(\v2 .serviceradar.session.v1.SessionR\asession\"f\n" +
+	"\asession\x18\x01 \x01(\v2 .serviceradar.session.v1.SessionR\asession\"z\n" +
 	"\fFetchRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06format\x18\x02 \x01(\tR\x06format\x12\x16\n" +
 	"\x06offset\x18\x03 \x01(\x03R\x06offset\x12\x16\n" +
-	"\x06digest\x18\x04 \x01(\tR\x06digest\"\x94\x01\n" +
+	"\x06digest\x18\x04 \x01(\tR\x06digest\x12\x12\n" +
+	"\x04host\x18\x05 \x01(\tR\x04host\"\x94\x01\n" +
 	"\rFetchResponse\x12>\n" +
 	"\x06header\x18\x01 \x01(\v2$.serviceradar.session.v1.FetchHeaderH\x00R\x06header\x12;\n" +
 	"\x05chunk\x18\x02 \x01(\v2#.serviceradar.session.v1.FetchChunkH\x00R\x05chunkB\x06\n" +
@@ -1381,21 +2382,77 @@ const file_session_v1_session_proto_rawDesc = "" +
 	"\rCancelRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\"L\n" +
 	"\x0eCancelResponse\x12:\n" +
-	"\asession\x18\x01 \x01(\v2 .serviceradar.session.v1.SessionR\asession*\x7f\n" +
+	"\asession\x18\x01 \x01(\v2 .serviceradar.session.v1.SessionR\asession\"\xbc\x03\n" +
+	"\x04Host\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
+	"\aaddress\x18\x02 \x01(\tR\aaddress\x12A\n" +
+	"\x06labels\x18\x03 \x03(\v2).serviceradar.session.v1.Host.LabelsEntryR\x06labels\x128\n" +
+	"\x05state\x18\x04 \x01(\x0e2\".serviceradar.session.v1.HostStateR\x05state\x120\n" +
+	"\x05since\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12\x18\n" +
+	"\aversion\x18\x06 \x01(\tR\aversion\x12\x18\n" +
+	"\arunning\x18\a \x01(\x05R\arunning\x12\x16\n" +
+	"\x06queued\x18\b \x01(\x05R\x06queued\x124\n" +
+	"\x05error\x18\t \x01(\v2\x1e.serviceradar.session.v1.ErrorR\x05error\x12\x1a\n" +
+	"\binstance\x18\n" +
+	" \x01(\tR\binstance\x1a9\n" +
+	"\vLabelsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"H\n" +
+	"\x10ListHostsRequest\x124\n" +
+	"\x05hosts\x18\x01 \x01(\v2\x1e.serviceradar.session.v1.HostsR\x05hosts\"H\n" +
+	"\x11ListHostsResponse\x123\n" +
+	"\x05hosts\x18\x01 \x03(\v2\x1d.serviceradar.session.v1.HostR\x05hosts\"\xac\x02\n" +
+	"\aProcess\x12\x10\n" +
+	"\x03pid\x18\x01 \x01(\x05R\x03pid\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
+	"\acommand\x18\x03 \x01(\tR\acommand\x12\x12\n" +
+	"\x04user\x18\x04 \x01(\tR\x04user\x12\x12\n" +
+	"\x04unit\x18\x05 \x01(\tR\x04unit\x12\x1c\n" +
+	"\tcontainer\x18\x06 \x01(\tR\tcontainer\x12\x16\n" +
+	"\x06cgroup\x18\a \x01(\tR\x06cgroup\x12\x10\n" +
+	"\x03cpu\x18\b \x01(\x01R\x03cpu\x12!\n" +
+	"\fmemory_bytes\x18\t \x01(\x03R\vmemoryBytes\x12\x18\n" +
+	"\athreads\x18\n" +
+	" \x01(\x05R\athreads\x124\n" +
+	"\astarted\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\astarted\"y\n" +
+	"\x14ListProcessesRequest\x12\x12\n" +
+	"\x04host\x18\x01 \x01(\tR\x04host\x129\n" +
+	"\x06select\x18\x02 \x01(\v2!.serviceradar.session.v1.SelectorR\x06select\x12\x12\n" +
+	"\x04most\x18\x03 \x01(\x05R\x04most\"W\n" +
+	"\x15ListProcessesResponse\x12>\n" +
+	"\tprocesses\x18\x01 \x03(\v2 .serviceradar.session.v1.ProcessR\tprocesses\"A\n" +
+	"\fMatchRequest\x121\n" +
+	"\x04spec\x18\x01 \x01(\v2\x1d.serviceradar.session.v1.SpecR\x04spec\"i\n" +
+	"\tHostMatch\x12\x12\n" +
+	"\x04host\x18\x01 \x01(\tR\x04host\x12\x12\n" +
+	"\x04pids\x18\x02 \x03(\x05R\x04pids\x124\n" +
+	"\x05error\x18\x03 \x01(\v2\x1e.serviceradar.session.v1.ErrorR\x05error\"I\n" +
+	"\rMatchResponse\x128\n" +
+	"\x05hosts\x18\x01 \x03(\v2\".serviceradar.session.v1.HostMatchR\x05hosts*\x7f\n" +
 	"\x05State\x12\x15\n" +
 	"\x11STATE_UNSPECIFIED\x10\x00\x12\x11\n" +
 	"\rSTATE_PENDING\x10\x01\x12\x11\n" +
 	"\rSTATE_RUNNING\x10\x02\x12\x13\n" +
 	"\x0fSTATE_SUCCEEDED\x10\x03\x12\x10\n" +
 	"\fSTATE_FAILED\x10\x04\x12\x12\n" +
-	"\x0eSTATE_CANCELED\x10\x052\x9e\x04\n" +
+	"\x0eSTATE_CANCELED\x10\x05*\x89\x01\n" +
+	"\tHostState\x12\x1a\n" +
+	"\x16HOST_STATE_UNSPECIFIED\x10\x00\x12\x14\n" +
+	"\x10HOST_STATE_READY\x10\x01\x12\x18\n" +
+	"\x14HOST_STATE_UNHEALTHY\x10\x02\x12\x13\n" +
+	"\x0fHOST_STATE_AWAY\x10\x03\x12\x1b\n" +
+	"\x17HOST_STATE_NO_PROFILING\x10\x042\x9e\x04\n" +
 	"\x0eSessionService\x12V\n" +
 	"\x05Start\x12%.serviceradar.session.v1.StartRequest\x1a&.serviceradar.session.v1.StartResponse\x12P\n" +
 	"\x03Get\x12#.serviceradar.session.v1.GetRequest\x1a$.serviceradar.session.v1.GetResponse\x12S\n" +
 	"\x04List\x12$.serviceradar.session.v1.ListRequest\x1a%.serviceradar.session.v1.ListResponse\x12X\n" +
 	"\x05Watch\x12%.serviceradar.session.v1.WatchRequest\x1a&.serviceradar.session.v1.WatchResponse0\x01\x12X\n" +
 	"\x05Fetch\x12%.serviceradar.session.v1.FetchRequest\x1a&.serviceradar.session.v1.FetchResponse0\x01\x12Y\n" +
-	"\x06Cancel\x12&.serviceradar.session.v1.CancelRequest\x1a'.serviceradar.session.v1.CancelResponseBHZFgithub.com/carverauto/serviceradar-profiler/proto/session/v1;sessionv1b\x06proto3"
+	"\x06Cancel\x12&.serviceradar.session.v1.CancelRequest\x1a'.serviceradar.session.v1.CancelResponse2\xba\x02\n" +
+	"\fFleetService\x12b\n" +
+	"\tListHosts\x12).serviceradar.session.v1.ListHostsRequest\x1a*.serviceradar.session.v1.ListHostsResponse\x12n\n" +
+	"\rListProcesses\x12-.serviceradar.session.v1.ListProcessesRequest\x1a..serviceradar.session.v1.ListProcessesResponse\x12V\n" +
+	"\x05Match\x12%.serviceradar.session.v1.MatchRequest\x1a&.serviceradar.session.v1.MatchResponseBHZFgithub.com/carverauto/serviceradar-profiler/proto/session/v1;sessionv1b\x06proto3"
 
 var (
 	file_session_v1_session_proto_rawDescOnce sync.Once
@@ -1409,73 +2466,114 @@ func file_session_v1_session_proto_rawDescGZIP() []byte {
 	return file_session_v1_session_proto_rawDescData
 }
 
-var file_session_v1_session_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_session_v1_session_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
+var file_session_v1_session_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_session_v1_session_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
 var file_session_v1_session_proto_goTypes = []any{
 	(State)(0),                    // 0: serviceradar.session.v1.State
-	(*Spec)(nil),                  // 1: serviceradar.session.v1.Spec
-	(*Target)(nil),                // 2: serviceradar.session.v1.Target
-	(*Progress)(nil),              // 3: serviceradar.session.v1.Progress
-	(*Error)(nil),                 // 4: serviceradar.session.v1.Error
-	(*Session)(nil),               // 5: serviceradar.session.v1.Session
-	(*StartRequest)(nil),          // 6: serviceradar.session.v1.StartRequest
-	(*StartResponse)(nil),         // 7: serviceradar.session.v1.StartResponse
-	(*GetRequest)(nil),            // 8: serviceradar.session.v1.GetRequest
-	(*GetResponse)(nil),           // 9: serviceradar.session.v1.GetResponse
-	(*ListRequest)(nil),           // 10: serviceradar.session.v1.ListRequest
-	(*ListResponse)(nil),          // 11: serviceradar.session.v1.ListResponse
-	(*WatchRequest)(nil),          // 12: serviceradar.session.v1.WatchRequest
-	(*WatchResponse)(nil),         // 13: serviceradar.session.v1.WatchResponse
-	(*FetchRequest)(nil),          // 14: serviceradar.session.v1.FetchRequest
-	(*FetchResponse)(nil),         // 15: serviceradar.session.v1.FetchResponse
-	(*FetchHeader)(nil),           // 16: serviceradar.session.v1.FetchHeader
-	(*FetchChunk)(nil),            // 17: serviceradar.session.v1.FetchChunk
-	(*CancelRequest)(nil),         // 18: serviceradar.session.v1.CancelRequest
-	(*CancelResponse)(nil),        // 19: serviceradar.session.v1.CancelResponse
-	(*durationpb.Duration)(nil),   // 20: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 21: google.protobuf.Timestamp
+	(HostState)(0),                // 1: serviceradar.session.v1.HostState
+	(*Selector)(nil),              // 2: serviceradar.session.v1.Selector
+	(*Hosts)(nil),                 // 3: serviceradar.session.v1.Hosts
+	(*Spec)(nil),                  // 4: serviceradar.session.v1.Spec
+	(*Target)(nil),                // 5: serviceradar.session.v1.Target
+	(*Progress)(nil),              // 6: serviceradar.session.v1.Progress
+	(*Error)(nil),                 // 7: serviceradar.session.v1.Error
+	(*Session)(nil),               // 8: serviceradar.session.v1.Session
+	(*HostRun)(nil),               // 9: serviceradar.session.v1.HostRun
+	(*StartRequest)(nil),          // 10: serviceradar.session.v1.StartRequest
+	(*StartResponse)(nil),         // 11: serviceradar.session.v1.StartResponse
+	(*GetRequest)(nil),            // 12: serviceradar.session.v1.GetRequest
+	(*GetResponse)(nil),           // 13: serviceradar.session.v1.GetResponse
+	(*ListRequest)(nil),           // 14: serviceradar.session.v1.ListRequest
+	(*ListResponse)(nil),          // 15: serviceradar.session.v1.ListResponse
+	(*WatchRequest)(nil),          // 16: serviceradar.session.v1.WatchRequest
+	(*WatchResponse)(nil),         // 17: serviceradar.session.v1.WatchResponse
+	(*FetchRequest)(nil),          // 18: serviceradar.session.v1.FetchRequest
+	(*FetchResponse)(nil),         // 19: serviceradar.session.v1.FetchResponse
+	(*FetchHeader)(nil),           // 20: serviceradar.session.v1.FetchHeader
+	(*FetchChunk)(nil),            // 21: serviceradar.session.v1.FetchChunk
+	(*CancelRequest)(nil),         // 22: serviceradar.session.v1.CancelRequest
+	(*CancelResponse)(nil),        // 23: serviceradar.session.v1.CancelResponse
+	(*Host)(nil),                  // 24: serviceradar.session.v1.Host
+	(*ListHostsRequest)(nil),      // 25: serviceradar.session.v1.ListHostsRequest
+	(*ListHostsResponse)(nil),     // 26: serviceradar.session.v1.ListHostsResponse
+	(*Process)(nil),               // 27: serviceradar.session.v1.Process
+	(*ListProcessesRequest)(nil),  // 28: serviceradar.session.v1.ListProcessesRequest
+	(*ListProcessesResponse)(nil), // 29: serviceradar.session.v1.ListProcessesResponse
+	(*MatchRequest)(nil),          // 30: serviceradar.session.v1.MatchRequest
+	(*HostMatch)(nil),             // 31: serviceradar.session.v1.HostMatch
+	(*MatchResponse)(nil),         // 32: serviceradar.session.v1.MatchResponse
+	nil,                           // 33: serviceradar.session.v1.Host.LabelsEntry
+	(*durationpb.Duration)(nil),   // 34: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 35: google.protobuf.Timestamp
 }
 var file_session_v1_session_proto_depIdxs = []int32{
-	20, // 0: serviceradar.session.v1.Spec.duration:type_name -> google.protobuf.Duration
-	20, // 1: serviceradar.session.v1.Spec.max_wait:type_name -> google.protobuf.Duration
-	20, // 2: serviceradar.session.v1.Progress.elapsed:type_name -> google.protobuf.Duration
-	20, // 3: serviceradar.session.v1.Error.retry_after:type_name -> google.protobuf.Duration
-	1,  // 4: serviceradar.session.v1.Session.spec:type_name -> serviceradar.session.v1.Spec
-	0,  // 5: serviceradar.session.v1.Session.state:type_name -> serviceradar.session.v1.State
-	21, // 6: serviceradar.session.v1.Session.created:type_name -> google.protobuf.Timestamp
-	21, // 7: serviceradar.session.v1.Session.started:type_name -> google.protobuf.Timestamp
-	21, // 8: serviceradar.session.v1.Session.ended:type_name -> google.protobuf.Timestamp
-	21, // 9: serviceradar.session.v1.Session.expires:type_name -> google.protobuf.Timestamp
-	2,  // 10: serviceradar.session.v1.Session.targets:type_name -> serviceradar.session.v1.Target
-	3,  // 11: serviceradar.session.v1.Session.progress:type_name -> serviceradar.session.v1.Progress
-	4,  // 12: serviceradar.session.v1.Session.error:type_name -> serviceradar.session.v1.Error
-	1,  // 13: serviceradar.session.v1.StartRequest.spec:type_name -> serviceradar.session.v1.Spec
-	5,  // 14: serviceradar.session.v1.StartResponse.session:type_name -> serviceradar.session.v1.Session
-	5,  // 15: serviceradar.session.v1.GetResponse.session:type_name -> serviceradar.session.v1.Session
-	0,  // 16: serviceradar.session.v1.ListRequest.states:type_name -> serviceradar.session.v1.State
-	5,  // 17: serviceradar.session.v1.ListResponse.sessions:type_name -> serviceradar.session.v1.Session
-	5,  // 18: serviceradar.session.v1.WatchResponse.session:type_name -> serviceradar.session.v1.Session
-	16, // 19: serviceradar.session.v1.FetchResponse.header:type_name -> serviceradar.session.v1.FetchHeader
-	17, // 20: serviceradar.session.v1.FetchResponse.chunk:type_name -> serviceradar.session.v1.FetchChunk
-	5,  // 21: serviceradar.session.v1.FetchHeader.session:type_name -> serviceradar.session.v1.Session
-	5,  // 22: serviceradar.session.v1.CancelResponse.session:type_name -> serviceradar.session.v1.Session
-	6,  // 23: serviceradar.session.v1.SessionService.Start:input_type -> serviceradar.session.v1.StartRequest
-	8,  // 24: serviceradar.session.v1.SessionService.Get:input_type -> serviceradar.session.v1.GetRequest
-	10, // 25: serviceradar.session.v1.SessionService.List:input_type -> serviceradar.session.v1.ListRequest
-	12, // 26: serviceradar.session.v1.SessionService.Watch:input_type -> serviceradar.session.v1.WatchRequest
-	14, // 27: serviceradar.session.v1.SessionService.Fetch:input_type -> serviceradar.session.v1.FetchRequest
-	18, // 28: serviceradar.session.v1.SessionService.Cancel:input_type -> serviceradar.session.v1.CancelRequest
-	7,  // 29: serviceradar.session.v1.SessionService.Start:output_type -> serviceradar.session.v1.StartResponse
-	9,  // 30: serviceradar.session.v1.SessionService.Get:output_type -> serviceradar.session.v1.GetResponse
-	11, // 31: serviceradar.session.v1.SessionService.List:output_type -> serviceradar.session.v1.ListResponse
-	13, // 32: serviceradar.session.v1.SessionService.Watch:output_type -> serviceradar.session.v1.WatchResponse
-	15, // 33: serviceradar.session.v1.SessionService.Fetch:output_type -> serviceradar.session.v1.FetchResponse
-	19, // 34: serviceradar.session.v1.SessionService.Cancel:output_type -> serviceradar.session.v1.CancelResponse
-	29, // [29:35] is the sub-list for method output_type
-	23, // [23:29] is the sub-list for method input_type
-	23, // [23:23] is the sub-list for extension type_name
-	23, // [23:23] is the sub-list for extension extendee
-	0,  // [0:23] is the sub-list for field type_name
+	34, // 0: serviceradar.session.v1.Spec.duration:type_name -> google.protobuf.Duration
+	34, // 1: serviceradar.session.v1.Spec.max_wait:type_name -> google.protobuf.Duration
+	2,  // 2: serviceradar.session.v1.Spec.select:type_name -> serviceradar.session.v1.Selector
+	3,  // 3: serviceradar.session.v1.Spec.hosts:type_name -> serviceradar.session.v1.Hosts
+	34, // 4: serviceradar.session.v1.Progress.elapsed:type_name -> google.protobuf.Duration
+	34, // 5: serviceradar.session.v1.Error.retry_after:type_name -> google.protobuf.Duration
+	4,  // 6: serviceradar.session.v1.Session.spec:type_name -> serviceradar.session.v1.Spec
+	0,  // 7: serviceradar.session.v1.Session.state:type_name -> serviceradar.session.v1.State
+	35, // 8: serviceradar.session.v1.Session.created:type_name -> google.protobuf.Timestamp
+	35, // 9: serviceradar.session.v1.Session.started:type_name -> google.protobuf.Timestamp
+	35, // 10: serviceradar.session.v1.Session.ended:type_name -> google.protobuf.Timestamp
+	35, // 11: serviceradar.session.v1.Session.expires:type_name -> google.protobuf.Timestamp
+	5,  // 12: serviceradar.session.v1.Session.targets:type_name -> serviceradar.session.v1.Target
+	6,  // 13: serviceradar.session.v1.Session.progress:type_name -> serviceradar.session.v1.Progress
+	7,  // 14: serviceradar.session.v1.Session.error:type_name -> serviceradar.session.v1.Error
+	9,  // 15: serviceradar.session.v1.Session.hosts:type_name -> serviceradar.session.v1.HostRun
+	0,  // 16: serviceradar.session.v1.HostRun.state:type_name -> serviceradar.session.v1.State
+	35, // 17: serviceradar.session.v1.HostRun.started:type_name -> google.protobuf.Timestamp
+	35, // 18: serviceradar.session.v1.HostRun.ended:type_name -> google.protobuf.Timestamp
+	5,  // 19: serviceradar.session.v1.HostRun.targets:type_name -> serviceradar.session.v1.Target
+	6,  // 20: serviceradar.session.v1.HostRun.progress:type_name -> serviceradar.session.v1.Progress
+	7,  // 21: serviceradar.session.v1.HostRun.error:type_name -> serviceradar.session.v1.Error
+	4,  // 22: serviceradar.session.v1.StartRequest.spec:type_name -> serviceradar.session.v1.Spec
+	8,  // 23: serviceradar.session.v1.StartResponse.session:type_name -> serviceradar.session.v1.Session
+	8,  // 24: serviceradar.session.v1.GetResponse.session:type_name -> serviceradar.session.v1.Session
+	0,  // 25: serviceradar.session.v1.ListRequest.states:type_name -> serviceradar.session.v1.State
+	8,  // 26: serviceradar.session.v1.ListResponse.sessions:type_name -> serviceradar.session.v1.Session
+	8,  // 27: serviceradar.session.v1.WatchResponse.session:type_name -> serviceradar.session.v1.Session
+	20, // 28: serviceradar.session.v1.FetchResponse.header:type_name -> serviceradar.session.v1.FetchHeader
+	21, // 29: serviceradar.session.v1.FetchResponse.chunk:type_name -> serviceradar.session.v1.FetchChunk
+	8,  // 30: serviceradar.session.v1.FetchHeader.session:type_name -> serviceradar.session.v1.Session
+	8,  // 31: serviceradar.session.v1.CancelResponse.session:type_name -> serviceradar.session.v1.Session
+	33, // 32: serviceradar.session.v1.Host.labels:type_name -> serviceradar.session.v1.Host.LabelsEntry
+	1,  // 33: serviceradar.session.v1.Host.state:type_name -> serviceradar.session.v1.HostState
+	35, // 34: serviceradar.session.v1.Host.since:type_name -> google.protobuf.Timestamp
+	7,  // 35: serviceradar.session.v1.Host.error:type_name -> serviceradar.session.v1.Error
+	3,  // 36: serviceradar.session.v1.ListHostsRequest.hosts:type_name -> serviceradar.session.v1.Hosts
+	24, // 37: serviceradar.session.v1.ListHostsResponse.hosts:type_name -> serviceradar.session.v1.Host
+	35, // 38: serviceradar.session.v1.Process.started:type_name -> google.protobuf.Timestamp
+	2,  // 39: serviceradar.session.v1.ListProcessesRequest.select:type_name -> serviceradar.session.v1.Selector
+	27, // 40: serviceradar.session.v1.ListProcessesResponse.processes:type_name -> serviceradar.session.v1.Process
+	4,  // 41: serviceradar.session.v1.MatchRequest.spec:type_name -> serviceradar.session.v1.Spec
+	7,  // 42: serviceradar.session.v1.HostMatch.error:type_name -> serviceradar.session.v1.Error
+	31, // 43: serviceradar.session.v1.MatchResponse.hosts:type_name -> serviceradar.session.v1.HostMatch
+	10, // 44: serviceradar.session.v1.SessionService.Start:input_type -> serviceradar.session.v1.StartRequest
+	12, // 45: serviceradar.session.v1.SessionService.Get:input_type -> serviceradar.session.v1.GetRequest
+	14, // 46: serviceradar.session.v1.SessionService.List:input_type -> serviceradar.session.v1.ListRequest
+	16, // 47: serviceradar.session.v1.SessionService.Watch:input_type -> serviceradar.session.v1.WatchRequest
+	18, // 48: serviceradar.session.v1.SessionService.Fetch:input_type -> serviceradar.session.v1.FetchRequest
+	22, // 49: serviceradar.session.v1.SessionService.Cancel:input_type -> serviceradar.session.v1.CancelRequest
+	25, // 50: serviceradar.session.v1.FleetService.ListHosts:input_type -> serviceradar.session.v1.ListHostsRequest
+	28, // 51: serviceradar.session.v1.FleetService.ListProcesses:input_type -> serviceradar.session.v1.ListProcessesRequest
+	30, // 52: serviceradar.session.v1.FleetService.Match:input_type -> serviceradar.session.v1.MatchRequest
+	11, // 53: serviceradar.session.v1.SessionService.Start:output_type -> serviceradar.session.v1.StartResponse
+	13, // 54: serviceradar.session.v1.SessionService.Get:output_type -> serviceradar.session.v1.GetResponse
+	15, // 55: serviceradar.session.v1.SessionService.List:output_type -> serviceradar.session.v1.ListResponse
+	17, // 56: serviceradar.session.v1.SessionService.Watch:output_type -> serviceradar.session.v1.WatchResponse
+	19, // 57: serviceradar.session.v1.SessionService.Fetch:output_type -> serviceradar.session.v1.FetchResponse
+	23, // 58: serviceradar.session.v1.SessionService.Cancel:output_type -> serviceradar.session.v1.CancelResponse
+	26, // 59: serviceradar.session.v1.FleetService.ListHosts:output_type -> serviceradar.session.v1.ListHostsResponse
+	29, // 60: serviceradar.session.v1.FleetService.ListProcesses:output_type -> serviceradar.session.v1.ListProcessesResponse
+	32, // 61: serviceradar.session.v1.FleetService.Match:output_type -> serviceradar.session.v1.MatchResponse
+	53, // [53:62] is the sub-list for method output_type
+	44, // [44:53] is the sub-list for method input_type
+	44, // [44:44] is the sub-list for extension type_name
+	44, // [44:44] is the sub-list for extension extendee
+	0,  // [0:44] is the sub-list for field type_name
 }
 
 func init() { file_session_v1_session_proto_init() }
@@ -1483,7 +2581,7 @@ func file_session_v1_session_proto_init() {
 	if File_session_v1_session_proto != nil {
 		return
 	}
-	file_session_v1_session_proto_msgTypes[14].OneofWrappers = []any{
+	file_session_v1_session_proto_msgTypes[17].OneofWrappers = []any{
 		(*FetchResponse_Header)(nil),
 		(*FetchResponse_Chunk)(nil),
 	}
@@ -1492,10 +2590,10 @@ func file_session_v1_session_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_session_v1_session_proto_rawDesc), len(file_session_v1_session_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   19,
+			NumEnums:      2,
+			NumMessages:   32,
 			NumExtensions: 0,
-			NumServices:   1,
+			NumServices:   2,
 		},
 		GoTypes:           file_session_v1_session_proto_goTypes,
 		DependencyIndexes: file_session_v1_session_proto_depIdxs,

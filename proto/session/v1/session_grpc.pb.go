@@ -332,3 +332,187 @@ var SessionService_ServiceDesc = grpc.ServiceDesc{
 	},
 	Metadata: "session/v1/session.proto",
 }
+
+const (
+	FleetService_ListHosts_FullMethodName     = "/serviceradar.session.v1.FleetService/ListHosts"
+	FleetService_ListProcesses_FullMethodName = "/serviceradar.session.v1.FleetService/ListProcesses"
+	FleetService_Match_FullMethodName         = "/serviceradar.session.v1.FleetService/Match"
+)
+
+// FleetServiceClient is the client API for FleetService service.
+//
+// For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
+//
+// What a Runner of many hosts, or of one, knows beside sessions: session.Fleet.
+type FleetServiceClient interface {
+	ListHosts(ctx context.Context, in *ListHostsRequest, opts ...grpc.CallOption) (*ListHostsResponse, error)
+	ListProcesses(ctx context.Context, in *ListProcessesRequest, opts ...grpc.CallOption) (*ListProcessesResponse, error)
+	// What a session of that spec would sample, if it started now.
+	Match(ctx context.Context, in *MatchRequest, opts ...grpc.CallOption) (*MatchResponse, error)
+}
+
+type fleetServiceClient struct {
+	cc grpc.ClientConnInterface
+}
+
+func NewFleetServiceClient(cc grpc.ClientConnInterface) FleetServiceClient {
+	return &fleetServiceClient{cc}
+}
+
+func (c *fleetServiceClient) ListHosts(ctx context.Context, in *ListHostsRequest, opts ...grpc.CallOption) (*ListHostsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListHostsResponse)
+	err := c.cc.Invoke(ctx, FleetService_ListHosts_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *fleetServiceClient) ListProcesses(ctx context.Context, in *ListProcessesRequest, opts ...grpc.CallOption) (*ListProcessesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListProcessesResponse)
+	err := c.cc.Invoke(ctx, FleetService_ListProcesses_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *fleetServiceClient) Match(ctx context.Context, in *MatchRequest, opts ...grpc.CallOption) (*MatchResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(MatchResponse)
+	err := c.cc.Invoke(ctx, FleetService_Match_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// FleetServiceServer is the server API for FleetService service.
+// All implementations must embed UnimplementedFleetServiceServer
+// for forward compatibility.
+//
+// What a Runner of many hosts, or of one, knows beside sessions: session.Fleet.
+type FleetServiceServer interface {
+	ListHosts(context.Context, *ListHostsRequest) (*ListHostsResponse, error)
+	ListProcesses(context.Context, *ListProcessesRequest) (*ListProcessesResponse, error)
+	// What a session of that spec would sample, if it started now.
+	Match(context.Context, *MatchRequest) (*MatchResponse, error)
+	mustEmbedUnimplementedFleetServiceServer()
+}
+
+// UnimplementedFleetServiceServer must be embedded to have
+// forward compatible implementations.
+//
+// NOTE: this should be embedded by value instead of pointer to avoid a nil
+// pointer dereference when methods are called.
+type UnimplementedFleetServiceServer struct{}
+
+func (UnimplementedFleetServiceServer) ListHosts(context.Context, *ListHostsRequest) (*ListHostsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListHosts not implemented")
+}
+func (UnimplementedFleetServiceServer) ListProcesses(context.Context, *ListProcessesRequest) (*ListProcessesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListProcesses not implemented")
+}
+func (UnimplementedFleetServiceServer) Match(context.Context, *MatchRequest) (*MatchResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Match not implemented")
+}
+func (UnimplementedFleetServiceServer) mustEmbedUnimplementedFleetServiceServer() {}
+func (UnimplementedFleetServiceServer) testEmbeddedByValue()                      {}
+
+// UnsafeFleetServiceServer may be embedded to opt out of forward compatibility for this service.
+// Use of this interface is not recommended, as added methods to FleetServiceServer will
+// result in compilation errors.
+type UnsafeFleetServiceServer interface {
+	mustEmbedUnimplementedFleetServiceServer()
+}
+
+func RegisterFleetServiceServer(s grpc.ServiceRegistrar, srv FleetServiceServer) {
+	// If the following call panics, it indicates UnimplementedFleetServiceServer was
+	// embedded by pointer and is nil.  This will cause panics if an
+	// unimplemented method is ever invoked, so we test this at initialization
+	// time to prevent it from happening at runtime later due to I/O.
+	if t, ok := srv.(interface{ testEmbeddedByValue() }); ok {
+		t.testEmbeddedByValue()
+	}
+	s.RegisterService(&FleetService_ServiceDesc, srv)
+}
+
+func _FleetService_ListHosts_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListHostsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(FleetServiceServer).ListHosts(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: FleetService_ListHosts_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(FleetServiceServer).ListHosts(ctx, req.(*ListHostsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _FleetService_ListProcesses_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListProcessesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(FleetServiceServer).ListProcesses(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: FleetService_ListProcesses_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(FleetServiceServer).ListProcesses(ctx, req.(*ListProcessesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _FleetService_Match_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(MatchRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(FleetServiceServer).Match(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: FleetService_Match_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(FleetServiceServer).Match(ctx, req.(*MatchRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+// FleetService_ServiceDesc is the grpc.ServiceDesc for FleetService service.
+// It's only intended for direct use with grpc.RegisterService,
+// and not to be introspected or modified (even as a copy)
+var FleetService_ServiceDesc = grpc.ServiceDesc{
+	ServiceName: "serviceradar.session.v1.FleetService",
+	HandlerType: (*FleetServiceServer)(nil),
+	Methods: []grpc.MethodDesc{
+		{
+			MethodName: "ListHosts",
+			Handler:    _FleetService_ListHosts_Handler,
+		},
+		{
+			MethodName: "ListProcesses",
+			Handler:    _FleetService_ListProcesses_Handler,
+		},
+		{
+			MethodName: "Match",
+			Handler:    _FleetService_Match_Handler,
+		},
+	},
+	Streams:  []grpc.StreamDesc{},
+	Metadata: "session/v1/session.proto",
+}
