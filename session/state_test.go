@@ -49,7 +49,7 @@ func TestErrorJSON(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := `{"code":"busy","kind":"busy","message":"10 sessions run; try again in 2s","retry_after_seconds":2}`; string(b) != want {
+	if want := `{"code":"busy","kind":"busy","message":"10 sessions run; try again in 2s","problem":"10 sessions run","remedy":"try again in 2s","retry_after_seconds":2}`; string(b) != want {
 		t.Errorf("%s\nwant %s", b, want)
 	}
 }

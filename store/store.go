@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package store is what a poller keeps beyond its own life: sessions, what
+// became of them on each host, and (package files) their profiles. [Store] is
+// the interface to it, narrow on purpose; all implementations pass the suite in
+// package storetest.
+package store
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/carverauto/serviceradar-profiler/session"
+)
+
+// Errors of a Store, to branch on with errors.Is. What else goes wrong is a
+// *session.Error of kind session.ErrUnavailable where a user can do something
+// about it: disk_full, store_unavailable, store_newer (made by a newer version).
+var (
+	ErrNotFound = errors.New("not in the store")
+	ErrExists   = errors.New("in the store already")
+	// ErrChanged says that a record is not any more what it was when it was read.
+	ErrChanged = errors.New("changed meanwhile")
+	// ErrTransition refuses what session.State's table does not allow.
+	ErrTransition = errors.New("no such transition")
+)
+
+// Record is a session as it is kept.
+type Record struct {
+	// Session without its Hosts: these are Runs.
+	Session session.Session
+	// Revision counts the changes of Session and CancelBy; a store counts it up.
+	Revision int64
+	// CancelBy says who asked for the end of the session; empty: nobody. What
+	// still runs is to be canceled.
+	CancelBy string
+
+	Runs []Run // of its hosts, by name
+}
+
+// Run is one host's part of a session, and what it takes to go on with it
+// after a crash at any moment.
+type Run struct {
+	session.HostRun
+	// Command is the request ID under which the host is asked, made before it is
+	// asked for the first time: whoever asks again, asks for the same.
+	Command string
+	// Instance is that life of the host's profiler in which the host may first
+	// have got the command: noted before the command is sent. Empty: it was
+	// never sent.
+	Instance string
+	Sent     time.Time // noted with Instance
+	// Until is when it is given up that the host answers.
+	Until time.Time
+	// Collected is set when its profile lies in the files.
+	Collected bool
+}
+
+// Store keeps sessions. It is safe for use by several goroutines. What a method
+// has returned without an error from, survives a crash of the process and of
+// the machine.
+type Store interface {
+	// Create keeps a new session with its runs. The error is ErrExists if there
+	// is one of its ID, or of its Spec.RequestID unless that is empty.
+	Create(context.Context, *Record) error
+
+	// Get tells of a session, with its runs.
+	Get(context.Context, session.ID) (*Record, error)
+
+	// ByRequest finds the session that was started with a request ID.
+	ByRequest(ctx context.Context, requestID string) (*Record, error)
+
+	// List tells of the chosen sessions, with their runs, oldest first.
+	List(context.Context, session.Filter) ([]*Record, error)
+
+	// Update writes Session and CancelBy, if the revision is still the given
+	// one, and counts up that of the record given. Runs are not looked at.
+	Update(context.Context, *Record) error
+
+	// UpdateRun writes one host's run of a session. The state may go only where
+	// session.State.May lets it, or stay.
+	UpdateRun(context.Context, session.ID, *Run) error
+
+	// Delete forgets a session, with its runs.
+	Delete(context.Context, session.ID) error
+
+	Close() error
+}
