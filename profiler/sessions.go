@@ -5,7 +5,6 @@ package profiler
 import (
 	"cmp"
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -283,21 +282,13 @@ func (s *Sessions) remember(r *run, spec *session.Spec) {
 func (s *Sessions) create(spec session.Spec, targets []process.ID) *run {
 	s.created++
 	r := &run{
-		now: session.Session{ID: newID(), Spec: spec, Host: s.host, State: session.StatePending, Shared: 1, Created: time.Now()}, number: s.created, targets: targets,
+		now: session.Session{ID: session.NewID(), Spec: spec, Host: s.host, State: session.StatePending, Shared: 1, Created: time.Now()}, number: s.created, targets: targets,
 		settled: make(chan struct{}), done: make(chan struct{}), watchers: map[*watcher]struct{}{}, making: make(chan struct{}, 1),
 	}
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	s.runs[r.now.ID] = r
 	s.remember(r, &spec)
 	return r
-}
-
-// newID makes a random UUID (RFC 9562, section 5.4).
-func newID() session.ID {
-	var b [16]byte
-	_, _ = rand.Read(b[:]) // never fails
-	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
-	return session.ID(fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:]))
 }
 
 func (s *Sessions) find(id session.ID) (*run, error) {

@@ -3,6 +3,8 @@
 package session
 
 import (
+	"crypto/rand"
+	"fmt"
 	"slices"
 	"time"
 
@@ -12,6 +14,14 @@ import (
 // ID names a session. It is a UUID in its usual spelling, made by whoever runs
 // the session.
 type ID string
+
+// NewID makes a random UUID (RFC 9562, section 5.4).
+func NewID() ID {
+	var b [16]byte
+	_, _ = rand.Read(b[:]) // never fails
+	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
+	return ID(fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:]))
+}
 
 // Session is one run: what was asked, and how far it is. It is a value; a
 // later one of the same ID tells of later.
