@@ -27,7 +27,7 @@ var layers = [][]string{
 	3: {"symbol", "sampler", "remote", "access", "metrics", "tracing", "session/sessiontest", "host", "store/*"},
 	4: {"profiler", "debugdir", "daemon", "agent", "poller", "checks"},
 	5: {"cmd/*"},
-	6: {"test/programs", "test/agents", "."},
+	6: {"test/programs", "test/agents", "test/daemons", "."},
 	7: {"test/*", "test/*/*"},
 }
 
