@@ -161,3 +161,31 @@ func split(err error) []error {
 	}
 	return []error{err}
 }
+
+// A Duration is also a number of nanoseconds; a time.Duration is not.
+func TestDuration(t *testing.T) {
+	type file struct {
+		Every Duration  `json:"every"`
+		Maybe *Duration `json:"maybe"`
+	}
+	for text, want := range map[string]Duration{
+		`{"every": "1m30s"}`: Duration(90 * time.Second), `{"every": 30000000000}`: Duration(30 * time.Second), `{"every": 1.5e9}`: Duration(1500 * time.Millisecond), `{}`: 7,
+	} {
+		got := file{Every: 7}
+		if err := Parse("x", []byte(text), &got); err != nil || got.Every != want || got.Maybe != nil {
+			t.Errorf("%s: %v %v", text, got, err)
+		}
+	}
+	for _, text := range []string{`{"every": -1}`, `{"every": "-1s"}`, `{"every": "30"}`, `{"every": 1e30}`, `{"every": true}`, `{"every": null}`} {
+		if err := Parse("x", []byte(text), &file{}); err == nil {
+			t.Errorf("%s is taken", text)
+		}
+	}
+	var got file
+	if _, err := Overlay("X_", []string{"X_EVERY=30s", "X_MAYBE=5000000000"}, &got); err != nil || got.Every != Duration(30*time.Second) || *got.Maybe != Duration(5*time.Second) {
+		t.Errorf("%v %v", got, err)
+	}
+	if text, err := got.Every.MarshalText(); err != nil || string(text) != "30s" {
+		t.Errorf("%s %v", text, err)
+	}
+}

@@ -9,6 +9,7 @@ import (
 	"reflect"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 )
@@ -116,6 +117,11 @@ func overlay(name, key, text string, v any) []error {
 	return p.found
 }
 
+func isNumber(text string) bool {
+	_, err := strconv.ParseFloat(text, 64)
+	return err == nil
+}
+
 // variableNode makes a node of the text of a variable.
 func variableNode(p *problems, t reflect.Type, key, text string) (*node, error) {
 	for t.Kind() == reflect.Pointer {
@@ -128,7 +134,7 @@ func variableNode(p *problems, t reflect.Type, key, text string) (*node, error) 
 		return nil, p.whole("the value is not UTF-8", "a setting is")
 	}
 	switch {
-	case t == durationType || t.Kind() == reflect.String:
+	case t == durationType || t.Kind() == reflect.String || t == spanType && !isNumber(text):
 		return &node{offset: nowhere, value: text}, nil
 	case t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.String && !strings.HasPrefix(strings.TrimSpace(text), "["):
 		list := &node{offset: nowhere, value: json.Delim('[')}

@@ -30,7 +30,18 @@ type filler struct {
 var (
 	durationType = reflect.TypeFor[time.Duration]()
 	ignoredType  = reflect.TypeFor[Ignored]()
+	spanType     = reflect.TypeFor[Duration]()
 )
+
+// Duration is a time.Duration as ServiceRadar's files have them: text, or a
+// number of nanoseconds.
+type Duration time.Duration
+
+// String is as time.Duration's.
+func (d Duration) String() string { return time.Duration(d).String() }
+
+// MarshalText writes it as text.
+func (d Duration) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
 
 // Ignored is a key that is taken with any value, because files of other
 // programs have it, and has no effect.
@@ -46,6 +57,8 @@ func (f *filler) value(n *node, key string, to reflect.Value) {
 		f.p.add(n.offset, key, fmt.Sprintf("%q is null", key), "leave it out to have the default")
 	case to.Type() == durationType:
 		f.duration(n, key, to)
+	case to.Type() == spanType:
+		f.span(n, key, to)
 	case kind == reflect.Pointer:
 		if to.IsNil() {
 			to.Set(reflect.New(to.Type().Elem()))
@@ -133,6 +146,20 @@ func (f *filler) duration(n *node, key string, to reflect.Value) {
 		return
 	}
 	to.SetInt(int64(d))
+}
+
+func (f *filler) span(n *node, key string, to reflect.Value) {
+	number, isNumber := n.value.(json.Number)
+	if !isNumber {
+		f.duration(n, key, to)
+		return
+	}
+	ns, err := number.Float64() // as ServiceRadar's reads it
+	if err != nil || ns < 0 || ns >= math.MaxInt64 {
+		f.wrong(n, key, `a duration, as "10s", "500ms" or "1h30m", or a number of nanoseconds`)
+		return
+	}
+	to.SetInt(int64(ns))
 }
 
 func (f *filler) scalar(n *node, key string, to reflect.Value) {
