@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package fleet_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"github.com/carverauto/serviceradar-profiler/auth"
+	"github.com/carverauto/serviceradar-profiler/test/daemons"
+)
+
+// site is hosts with a profiler and an agent each, and one more for the poller
+// and for people. All of them are this machine, with one network each.
+type site struct {
+	t     testing.TB
+	net   *network
+	certs string
+	hosts []*host
+	hub   *node // where the poller runs
+}
+
+// host is one that can be profiled.
+type host struct {
+	*node
+	profiler, agent *daemons.Program
+}
+
+const (
+	profilerPort, agentPort, pollerPort = "50084", "50085", "50086"
+)
+
+// object is JSON to be.
+type object map[string]any
+
+// newSite starts so many hosts, and no poller yet.
+func newSite(t testing.TB, hosts int) *site {
+	t.Helper()
+	s := &site{t: t, net: newNetwork(), certs: t.TempDir()}
+	addresses := []string{}
+	for i := range hosts {
+		h := &host{node: s.net.add(t, fmt.Sprintf("web-%02d", i+1))}
+		s.hosts = append(s.hosts, h)
+		addresses = append(addresses, h.address)
+	}
+	s.hub = s.net.add(t, "hub")
+	if _, err := auth.WriteTryoutCertificates(s.certs, auth.Tryout{Hosts: append(addresses, s.hub.address)}); err != nil {
+		t.Fatal(err)
+	}
+	for _, h := range s.hosts {
+		h.profiler = s.program(h.node, "serviceradar-profiler", object{
+			"listen_addr": h.address + ":" + profilerPort, "security": auth.Identity(s.certs, "profiler"),
+			"access": object{"roles": object{"agent.serviceradar": []string{"admin"}}, "rate": often},
+		})
+		h.agent = s.program(h.node, "serviceradar-profiler-agent", object{
+			"listen_addr": h.address + ":" + agentPort, "agent_id": h.name, "security": auth.Identity(s.certs, "agent"),
+			"profiler_address": h.address + ":" + profilerPort,
+			"access": object{
+				"roles":       object{"poller.serviceradar": []string{"poller"}, "admin.serviceradar": []string{"admin"}},
+				"permissions": object{"poller": []string{"profiling:*"}}, "rate": often},
+		})
+		h.profiler.Start()
+		h.agent.Start()
+		h.agent.WaitFor("the profiler is")
+	}
+	return s
+}
+
+// often is a rate that tests do not reach.
+var often = object{"per_second": 100_000, "burst": 100_000}
+
+// program is one on a node that was not started yet.
+func (s *site) program(at *node, name string, config object) *daemons.Program {
+	s.t.Helper()
+	text, err := json.Marshal(config)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return daemons.Make(s.t, filepath.Join(bin, name), string(text), at.inside)
+}
+
+// srprof runs the command as somebody at the hub does. It returns what it wrote
+// to both streams together, and its exit code.
+func (s *site) srprof(server string, args ...string) (string, int) {
+	s.t.Helper()
+	c := exec.Command(filepath.Join(bin, "srprof"), append(args, "--server", server, "--cert-dir", s.certs)...)
+	s.hub.inside(c)
+	out, err := c.CombinedOutput()
+	if c.ProcessState == nil {
+		s.t.Fatalf("srprof %v: %v", args, err)
+	}
+	return string(out), c.ProcessState.ExitCode()
+}
