@@ -30,11 +30,15 @@ var (
 type Record struct {
 	// Session without its Hosts: these are Runs.
 	Session session.Session
-	// Revision counts the changes of Session and CancelBy; a store counts it up.
+	// Revision counts the changes of what is not a Run; a store counts it up.
 	Revision int64
 	// CancelBy says who asked for the end of the session; empty: nobody. What
 	// still runs is to be canceled.
 	CancelBy string
+
+	// Requests are the request IDs of those who joined the session, beside that
+	// of its Spec: they lead here after a crash, too.
+	Requests []string
 
 	Runs []Run // of its hosts, by name
 }
@@ -62,20 +66,21 @@ type Run struct {
 // the machine.
 type Store interface {
 	// Create keeps a new session with its runs. The error is ErrExists if there
-	// is one of its ID, or of its Spec.RequestID unless that is empty.
+	// is one of its ID, or one that a request ID of it leads to already.
 	Create(context.Context, *Record) error
 
 	// Get tells of a session, with its runs.
 	Get(context.Context, session.ID) (*Record, error)
 
-	// ByRequest finds the session that was started with a request ID.
+	// ByRequest finds the session that was started with a request ID, or joined
+	// by it.
 	ByRequest(ctx context.Context, requestID string) (*Record, error)
 
 	// List tells of the chosen sessions, with their runs, oldest first.
 	List(context.Context, session.Filter) ([]*Record, error)
 
-	// Update writes Session and CancelBy, if the revision is still the given
-	// one, and counts up that of the record given. Runs are not looked at.
+	// Update writes Session, CancelBy and Requests, if the revision is still the
+	// given one, and counts up that of the record given. Runs are not looked at.
 	Update(context.Context, *Record) error
 
 	// UpdateRun writes one host's run of a session. The state may go only where
