@@ -132,7 +132,9 @@ func (r reach) restrict(attr *unix.PerfEventAttr) {
 		attr.Bits |= unix.PerfBitInherit
 	}
 	if r == reachUser {
-		attr.Bits |= unix.PerfBitExcludeKernel
+		// Newer kernels (seen in Debian's 6.12) take a callchain for one of
+		// kernel code too, and refuse it, unless told otherwise.
+		attr.Bits |= unix.PerfBitExcludeKernel | unix.PerfBitExcludeCallchainKernel
 	}
 }
 

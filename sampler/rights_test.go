@@ -3,11 +3,8 @@
 package sampler_test
 
 import (
-	"errors"
-	"io/fs"
 	"os"
 	"runtime"
-	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -33,12 +30,6 @@ func TestOpenLooksAgain(t *testing.T) {
 	for i, rights := range []caps{all, without, all, without, all} {
 		capabilities(t, &rights)
 		s, err := sampler.Open(sampler.Options{})
-		if i%2 == 1 && refusesThreads(t) { // docs/limits.md
-			if !errors.Is(err, fs.ErrPermission) {
-				t.Fatalf("time %d: %v, although the kernel permits nothing", i, err)
-			}
-			continue
-		}
 		if err != nil {
 			now, _ := os.ReadFile("/proc/sys/kernel/perf_event_paranoid")
 			t.Fatalf("time %d, kernel.perf_event_paranoid %s: %v", i, now, err)
@@ -55,18 +46,6 @@ func TestOpenLooksAgain(t *testing.T) {
 			t.Errorf("time %d: %+v, want %s", i, about, want)
 		}
 	}
-}
-
-// refusesThreads says whether this is one of Debian's kernels from 6.12 on,
-// which refuse perf events of threads to who has no rights, whatever
-// kernel.perf_event_paranoid is.
-func refusesThreads(t *testing.T) bool {
-	t.Helper()
-	var u unix.Utsname
-	if err := unix.Uname(&u); err != nil {
-		t.Fatal(err)
-	}
-	return strings.Contains(unix.ByteSliceToString(u.Release[:]), "+deb")
 }
 
 type caps = [2]unix.CapUserData
