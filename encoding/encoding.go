@@ -34,6 +34,9 @@ type Options struct {
 	// only pprof has them, whose readers shorten names themselves.
 	FullNames bool
 	Annotate  folded.Annotate // in folded text
+	// ByHost has the host as the first frame. pprof's format has it as a label,
+	// always.
+	ByHost bool
 }
 
 // Write writes p in the format.
@@ -44,12 +47,17 @@ func (f Format) Write(w io.Writer, p *profile.Profile, o Options) error {
 	return nil
 }
 
-// named makes a format's writer one that follows the options' choice of names.
-func named(write func(io.Writer, *profile.Profile) error) func(io.Writer, *profile.Profile, Options) error {
-	return func(w io.Writer, p *profile.Profile, o Options) error { return write(w, o.names(p)) }
+// viewed makes a format's writer one that follows the options.
+func viewed(write func(io.Writer, *profile.Profile) error) func(io.Writer, *profile.Profile, Options) error {
+	return func(w io.Writer, p *profile.Profile, o Options) error { return write(w, o.view(p)) }
 }
 
-func (o Options) names(p *profile.Profile) *profile.Profile {
+// view is the profile as formats for people show it.
+func (o Options) view(p *profile.Profile) *profile.Profile {
+	p = p.AtOneFrequency()
+	if o.ByHost {
+		p = p.ByHost()
+	}
 	if o.FullNames {
 		return p
 	}
@@ -59,17 +67,17 @@ func (o Options) names(p *profile.Profile) *profile.Profile {
 // Formats returns all formats, in the order people should be told of them.
 func Formats() []Format {
 	return []Format{
-		{"svg", []string{".svg"}, "flame graph, one picture for any browser", named(flame.WriteSVG)},
-		{"html", []string{".html"}, "flame graph, one page to zoom, search and sort in", named(flame.WriteHTML)},
+		{"svg", []string{".svg"}, "flame graph, one picture for any browser", viewed(flame.WriteSVG)},
+		{"html", []string{".html"}, "flame graph, one page to zoom, search and sort in", viewed(flame.WriteHTML)},
 		{"folded", []string{".folded"}, "one line a stack, for flamegraph.pl and most other tools", writeFolded},
 		{"pprof", []string{".pb.gz", ".pprof"}, "for go tool pprof and profile stores", writePprof},
-		{"speedscope", []string{".speedscope.json"}, "for www.speedscope.app", named(speedscope.Write)},
-		{"text", []string{".txt"}, "hottest functions, for a terminal", named(writeText)},
+		{"speedscope", []string{".speedscope.json"}, "for www.speedscope.app", viewed(speedscope.Write)},
+		{"text", []string{".txt"}, "hottest functions, for a terminal", viewed(writeText)},
 	}
 }
 
 func writeFolded(w io.Writer, p *profile.Profile, o Options) error {
-	return folded.Write(w, o.names(p), folded.Options{Annotate: o.Annotate})
+	return folded.Write(w, o.view(p), folded.Options{Annotate: o.Annotate})
 }
 
 func writePprof(w io.Writer, p *profile.Profile, _ Options) error { return pprof.Write(w, p) }

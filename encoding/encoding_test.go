@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math/rand/v2"
 	"regexp"
 	"slices"
 	"strconv"
@@ -39,18 +40,7 @@ var totals = map[string]func([]byte) (uint64, error){
 func TestTotalsAreEqual(t *testing.T) {
 	check := func(t *testing.T, p *profile.Profile) {
 		t.Helper()
-		want := encodingtest.Samples(p)
-		for _, f := range Formats() {
-			for _, o := range []Options{{}, {FullNames: true, Annotate: folded.AnnotateAll}} {
-				data := encodingtest.Written(t, p, func(b *bytes.Buffer) error { return f.Write(b, p, o) })
-				got, err := totals[f.Name](data)
-				if err != nil {
-					t.Errorf("%s: %v", f.Name, err)
-				} else if got != want {
-					t.Errorf("%s has %d samples with %+v, want %d", f.Name, got, o, want)
-				}
-			}
-		}
+		checkTotals(t, p, Options{}, Options{FullNames: true, Annotate: folded.AnnotateAll})
 	}
 	t.Run("example", func(t *testing.T) { check(t, encodingtest.Example()) })
 	t.Run("empty", func(t *testing.T) { check(t, encodingtest.Empty()) })
@@ -58,6 +48,56 @@ func TestTotalsAreEqual(t *testing.T) {
 	encodingtest.EachRandom(t, check)
 }
 
+func checkTotals(t *testing.T, p *profile.Profile, options ...Options) {
+	t.Helper()
+	taken, shown := encodingtest.Samples(p), encodingtest.Samples(p.AtOneFrequency())
+	for _, f := range Formats() {
+		want := shown
+		if f.Name == "pprof" { // which has times beside them
+			want = taken
+		}
+		for _, o := range options {
+			data := encodingtest.Written(t, p, func(b *bytes.Buffer) error { return f.Write(b, p, o) })
+			got, err := totals[f.Name](data)
+			if err != nil {
+				t.Errorf("%s: %v", f.Name, err)
+			} else if got != want {
+				t.Errorf("%s has %d samples with %+v, want %d", f.Name, got, o, want)
+			}
+		}
+	}
+}
+
+// The same holds of several hosts' in one, at any mix of frequencies; and the
+// first level of what is asked for by host is their samples.
+func TestTotalsOfMerged(t *testing.T) {
+	for seed := range uint64(25) {
+		r := rand.New(rand.NewPCG(seed, 7))
+		m := profile.NewMerger(0)
+		for range 1 + r.IntN(4) {
+			p := encodingtest.Random(r)
+			p.Meta.FrequencyHz = []profile.Frequency{99, 19, 999}[r.IntN(3)]
+			if err := m.Add(p, encodingtest.HostileNames[r.IntN(len(encodingtest.HostileNames))]); err != nil {
+				t.Fatal(err)
+			}
+		}
+		m.Missing("web-09", "no answer")
+		p := m.Profile()
+		checkTotals(t, p, Options{}, Options{ByHost: true})
+		hosts := map[string]uint64{}
+		one := p.AtOneFrequency()
+		for i := range one.Samples {
+			hosts[one.Samples[i].Host] += one.Samples[i].Count
+		}
+		levels := map[string]uint64{}
+		for _, c := range one.ByHost().Tree().Children {
+			levels[c.Name] = c.Total
+		}
+		if d := cmp.Diff(hosts, levels); d != "" {
+			t.Errorf("seed %d: %s", seed, d)
+		}
+	}
+}
 func totalOfFolded(data []byte) (n uint64, err error) {
 	lines, err := folded.Parse(bytes.NewReader(data))
 	for _, l := range lines {

@@ -128,7 +128,11 @@ const (
 	FrameUser FrameKind = iota
 	FrameKernel
 	FrameThread // not code: the thread's name, at the root of trees
+	FrameHost   // not code: the host's name, before that
 )
+
+// Code says whether it is a function at all.
+func (k FrameKind) Code() bool { return k < FrameThread }
 
 // Frame is one function activation.
 type Frame struct {

@@ -3,9 +3,7 @@
 package profile
 
 import (
-	"fmt"
 	"hash/maphash"
-	"path"
 	"slices"
 )
 
@@ -22,7 +20,7 @@ type Builder struct {
 	addresses map[addressKey]AddressID
 	samples   map[uint64][]int32 // hash → indices of samples that have it
 	seed      maphash.Seed
-	block     []AddressID // the unused rest of the newest block
+	stacks    blocks
 	scratch   []byte
 }
 
@@ -70,16 +68,21 @@ func (b *Builder) Add(t Thread, ids []AddressID, truncated bool, n uint64) {
 		}
 	}
 	b.samples[h] = append(b.samples[h], int32(len(b.p.Samples)))
-	b.p.Samples = append(b.p.Samples, Sample{Thread: t, Addresses: b.keep(ids), Truncated: truncated, Count: n})
+	b.p.Samples = append(b.p.Samples, Sample{Thread: t, Addresses: b.stacks.keep(ids), Truncated: truncated, Count: n})
 }
 
-func (b *Builder) keep(ids []AddressID) []AddressID {
+// blocks keeps stacks in large shared pieces of memory.
+type blocks struct {
+	free []AddressID // the unused rest of the newest block
+}
+
+func (b *blocks) keep(ids []AddressID) []AddressID {
 	const blockSize = 16 << 10
-	if len(ids) > len(b.block) {
-		b.block = make([]AddressID, max(blockSize, len(ids)))
+	if len(ids) > len(b.free) {
+		b.free = make([]AddressID, max(blockSize, len(ids)))
 	}
-	kept := b.block[:len(ids):len(ids)]
-	b.block = b.block[len(ids):]
+	kept := b.free[:len(ids):len(ids)]
+	b.free = b.free[len(ids):]
 	copy(kept, ids)
 	return kept
 }
@@ -96,6 +99,7 @@ func (b *Builder) hash(t Thread, ids []AddressID, truncated bool) uint64 {
 		put(uint32(id))
 	}
 	s = append(s, t.Comm...)
+	s = append(s, t.Host...)
 	b.scratch = s
 	return maphash.Bytes(b.seed, s)
 }
@@ -103,21 +107,3 @@ func (b *Builder) hash(t Thread, ids []AddressID, truncated bool) uint64 {
 // Profile returns what was collected so far. It shares the Builder's tables:
 // use either of them, not both at once.
 func (b *Builder) Profile() *Profile { return &b.p }
-
-func commandOf(ts []Target) string {
-	switch len(ts) {
-	case 0:
-		return ""
-	case 1:
-		return ts[0].Title()
-	}
-	return fmt.Sprintf("%s and %d more", ts[0].Title(), len(ts)-1)
-}
-
-// Title is what people call the process by.
-func (t *Target) Title() string {
-	if t.Name == "" && t.Command != "" {
-		return path.Base(t.Command)
-	}
-	return t.Name
-}

@@ -10,7 +10,9 @@
 package profile
 
 import (
+	"fmt"
 	"iter"
+	"path"
 	"time"
 )
 
@@ -29,6 +31,7 @@ func (f Frequency) Period() time.Duration {
 type Thread struct {
 	PID, TID int
 	Comm     string // the kernel's thread name, at most 15 bytes, any bytes
+	Host     string // in a profile of several hosts; else empty, and Metadata.Host is meant
 }
 
 // Stack is the addresses of one thread at one moment, leaf first. The kernel
@@ -52,6 +55,9 @@ type Sample struct {
 	Addresses []AddressID // leaf first, kernel part before user part
 	Truncated bool
 	Count     uint64
+	// Time is the CPU time that it stands for, where that is not Count times the
+	// period of the profile's frequency; else 0. See [Profile.AtOneFrequency].
+	Time time.Duration
 }
 
 // Profile is what one session yields.
@@ -60,6 +66,8 @@ type Profile struct {
 	Mappings  []Mapping
 	Addresses []Address
 	Samples   []Sample
+
+	byHost bool // see ByHost
 }
 
 // Counts says how good the data is, in samples. The three ways to be
@@ -88,6 +96,7 @@ type Target struct {
 	// Command is the executable's path; never its arguments. It may say
 	// something else than Name, where one file serves several programs.
 	Command string `json:"command"`
+	Host    string `json:"host,omitempty"` // in a profile of several
 }
 
 // Metadata describes the session that made a profile. Its JSON form is what
@@ -95,9 +104,9 @@ type Target struct {
 type Metadata struct {
 	Tool        string    `json:"tool"`         // "srprof"
 	ToolVersion string    `json:"tool_version"` // of the module
-	Host        string    `json:"host"`
-	Kernel      string    `json:"kernel"` // release, as uname -r
-	Arch        string    `json:"arch"`   // amd64, arm64
+	Host        string    `json:"host"`         // or what several are called together
+	Kernel      string    `json:"kernel"`       // release, as uname -r
+	Arch        string    `json:"arch"`         // amd64, arm64
 	Targets     []Target  `json:"targets"`
 	Event       string    `json:"event"`       // "cpu-clock"
 	UserStacks  string    `json:"user_stacks"` // how user stacks were walked: "frame pointer"
@@ -116,14 +125,41 @@ type Metadata struct {
 	Warnings  []string          `json:"warnings,omitempty"`
 	Unnamed   []Unnamed         `json:"unnamed,omitempty"`  // what has no name and why, most samples first
 	Comments  []string          `json:"comments,omitempty"` // of another tool that the profile came from
+
+	// Hosts are those that a profile of several is of, or should be, by name.
+	Hosts []HostPart `json:"hosts,omitempty"`
+}
+
+// Title is what people call the process by.
+func (t *Target) Title() string {
+	if t.Name == "" && t.Command != "" {
+		return path.Base(t.Command)
+	}
+	return t.Name
 }
 
 // Duration that sampling really lasted.
 func (m *Metadata) Duration() time.Duration { return time.Duration(m.DurationNs) }
 
 // Command is a short name of what was profiled: "redis-server", or
-// "redis-server and 2 more".
-func (m *Metadata) Command() string { return commandOf(m.Targets) }
+// "redis-server and 2 more". What has one name on several hosts is one thing.
+func (m *Metadata) Command() string {
+	if len(m.Targets) == 0 {
+		return ""
+	}
+	title, more := m.Targets[0].Title(), len(m.Targets)-1
+	if len(m.Hosts) > 0 {
+		titles := map[string]bool{}
+		for i := range m.Targets {
+			titles[m.Targets[i].Title()] = true
+		}
+		more = len(titles) - 1
+	}
+	if more == 0 {
+		return title
+	}
+	return fmt.Sprintf("%s and %d more", title, more)
+}
 
 // Warn adds a sentence that the reader of the profile must know.
 func (m *Metadata) Warn(sentence string) { m.Warnings = append(m.Warnings, sentence) }
@@ -163,7 +199,7 @@ func (p *Profile) Frames(s *Sample) iter.Seq2[*Address, *Frame] {
 func (p *Profile) Count() {
 	lost := p.Meta.Counts.Lost
 	c := Counts{Lost: lost}
-	threads := map[[2]int]bool{}
+	threads := map[Thread]bool{}
 	for i := range p.Samples {
 		s := &p.Samples[i]
 		c.Samples += s.Count
@@ -176,7 +212,7 @@ func (p *Profile) Count() {
 				break
 			}
 		}
-		threads[[2]int{s.PID, s.TID}] = true
+		threads[Thread{Host: s.Host, PID: s.PID, TID: s.TID}] = true
 	}
 	p.Meta.Counts = c
 	p.Meta.Threads = len(threads)

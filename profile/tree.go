@@ -64,8 +64,12 @@ type Step struct {
 }
 
 // AppendPath appends the path of a sample, root first: the thread's name, then
-// its frames. It is what folded lines, trees and drawings have in common.
+// its frames; before them the host, in what [Profile.ByHost] returns. It is what
+// folded lines, trees and drawings have in common.
 func (p *Profile) AppendPath(path []Step, s *Sample) []Step {
+	if p.byHost {
+		path = append(path, Step{Name: cmp.Or(s.Host, p.Meta.Host, "[unknown]"), Kind: FrameHost})
+	}
 	comm := s.Comm
 	if comm == "" {
 		comm = "[unknown]"

@@ -33,7 +33,7 @@ var familyNames = [families]string{"thread", "unknown", "kernel", "user", "C++, 
 // profile says. A wrong guess costs a hue, nothing else.
 func familyOf(name string, kind profile.FrameKind, object string) family {
 	switch {
-	case kind == profile.FrameThread:
+	case !kind.Code():
 		return familyThread
 	case kind == profile.FrameKernel:
 		return familyKernel

@@ -7,6 +7,7 @@ import (
 	"embed"
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"html/template"
 	"io"
 	"strconv"
@@ -150,8 +151,14 @@ func details(m *profile.Metadata) []fact {
 		}
 	}
 	add("Host", m.Host)
-	for _, t := range m.Targets {
-		add("PID "+strconv.Itoa(t.PID), t.Command)
+	const most = 20 // a page about a thousand hosts is not a list of them
+	for i := range m.Hosts[:min(len(m.Hosts), most)] {
+		add(printable(m.Hosts[i].Host, headingLimit), hostLine(&m.Hosts[i]))
+	}
+	if len(m.Hosts) == 0 {
+		for _, t := range m.Targets {
+			add("PID "+strconv.Itoa(t.PID), t.Command)
+		}
 	}
 	add("Kernel", strings.TrimSpace(m.Kernel+" "+m.Arch))
 	number("CPUs", m.CPUs)
@@ -169,6 +176,21 @@ func details(m *profile.Metadata) []fact {
 	}
 	add("Made by", strings.TrimSpace(m.Tool+" "+m.ToolVersion))
 	return fs
+}
+
+// hostLine says what a host gave.
+func hostLine(h *profile.HostPart) string {
+	if h.Missing != "" {
+		return "missing: " + h.Missing
+	}
+	line := grouped(h.Samples) + " samples"
+	if h.FrequencyHz > 0 {
+		line += fmt.Sprintf(" at %d Hz", h.FrequencyHz)
+	}
+	if h.Lost > 0 {
+		line += ", " + grouped(h.Lost) + " lost"
+	}
+	return line + " in " + seconds(time.Duration(h.DurationNs))
 }
 
 // tableRows is the text for readers without scripts: the functions that

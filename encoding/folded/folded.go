@@ -5,6 +5,8 @@
 //
 //	thread;outermost;…;innermost count
 //
+// with the host before the thread where the profile is asked for by host,
+//
 // root first, with a positive integer count and no header, sorted so that two
 // files can be compared line by line.
 //
@@ -83,7 +85,7 @@ func Write(w io.Writer, p *profile.Profile, o Options) error {
 // suffix is what tells whose code a step is.
 func suffix(st *profile.Step, annotate Annotate) string {
 	switch {
-	case annotate == AnnotateNone || st.Kind == profile.FrameThread:
+	case annotate == AnnotateNone || !st.Kind.Code():
 	case st.Kind == profile.FrameKernel:
 		return "_[k]"
 	case annotate != AnnotateAll:
@@ -110,7 +112,7 @@ type text struct {
 // rawName is what the spelling of a frame depends on.
 type rawName struct {
 	name   string
-	thread bool
+	thread bool // or host
 	suffix string
 }
 
@@ -139,7 +141,7 @@ func (t *text) add(path []profile.Step, suffixes []string, count uint64) {
 }
 
 func (t *text) id(st profile.Step, suffix string) uint32 {
-	raw := rawName{st.Name, st.Kind == profile.FrameThread, suffix}
+	raw := rawName{st.Name, !st.Kind.Code(), suffix}
 	if id, ok := t.spelled[raw]; ok {
 		return id
 	}

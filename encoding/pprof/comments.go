@@ -47,6 +47,8 @@ var readers = map[string]func(m *profile.Metadata, v string) bool{
 	},
 	"CPU time": func(m *profile.Metadata, v string) bool { return duration(v, &m.CPUTimeNs) },
 	"counts":   readCounts,
+	"merged":   readMerged,
+	"missing":  readMissing,
 	"unnamed":  readUnnamed,
 	"warning":  func(m *profile.Metadata, v string) bool { m.Warn(v); return true },
 }
@@ -80,6 +82,9 @@ func readTarget(m *profile.Metadata, v string) bool {
 		return false
 	}
 	t := profile.Target{PID: pid, Command: command}
+	if host, rest, ok := quoted(strings.TrimPrefix(command, "on ")); ok && strings.HasPrefix(command, "on ") {
+		t.Host, t.Command, command = host, rest, rest
+	}
 	if i := strings.LastIndex(command, " ("); i >= 0 && strings.HasSuffix(command, ")") {
 		t.Command, t.Name = command[:i], command[i+2:len(command)-1]
 	} else if command != "" {
@@ -127,6 +132,37 @@ func readCounts(m *profile.Metadata, v string) bool {
 		}
 	}
 	return false
+}
+
+// quoted divides behind a quoted host.
+func quoted(v string) (host, rest string, ok bool) {
+	prefix, err := strconv.QuotedPrefix(v)
+	if err != nil {
+		return "", "", false
+	}
+	host, err = strconv.Unquote(prefix)
+	rest, ok = strings.CutPrefix(v[len(prefix):], " ")
+	return host, rest, ok && err == nil
+}
+
+func readMerged(m *profile.Metadata, v string) bool {
+	host, rest, ok := quoted(v)
+	h := profile.HostPart{Host: host}
+	var took string
+	n, err := fmt.Sscanf(rest, "samples=%d lost=%d hz=%d cpus=%d sampled=%s", &h.Samples, &h.Lost, &h.FrequencyHz, &h.CPUs, &took)
+	if !ok || n != 5 || err != nil || !duration(took, &h.DurationNs) {
+		return false
+	}
+	m.Hosts = append(m.Hosts, h)
+	return true
+}
+
+func readMissing(m *profile.Metadata, v string) bool {
+	host, why, ok := quoted(v)
+	if ok {
+		m.Hosts = append(m.Hosts, profile.HostPart{Host: host, Missing: why})
+	}
+	return ok
 }
 
 func readUnnamed(m *profile.Metadata, v string) bool {

@@ -25,6 +25,7 @@ type decoder struct {
 	addresses map[*pb.Location]profile.AddressID
 	value     int            // index of the value that is the count,
 	each      int64          // or that many times it
+	time      int            // index of the CPU time in nanoseconds, -1 if there is none
 	dropped   map[string]int // labels that have no place, by key
 }
 
@@ -55,7 +56,10 @@ func decode(in *pb.Profile) (*profile.Profile, error) {
 // most profilers call it, or perf_to_profile's "cycles_sample"; else the CPU
 // time, if the period tells how much of it a sample stands for.
 func (d *decoder) findCount() error {
-	d.each = 1
+	d.each, d.time = 1, -1
+	if ts := d.in.SampleType; len(ts) == 2 && *ts[1] == (pb.ValueType{Type: "cpu", Unit: "nanoseconds"}) {
+		d.time = 1 // as Go and we have it
+	}
 	var types []string
 	for i, t := range d.in.SampleType {
 		if t.Unit == "count" && (t.Type == "samples" || t.Type == "sample" || strings.HasSuffix(t.Type, "_sample")) {
@@ -207,6 +211,9 @@ func (d *decoder) addSamples() error {
 		if total += s.Count; total > math.MaxInt64 {
 			return fmt.Errorf("%w: the samples add up to more than 63 bits", ErrFormat)
 		}
+		if d.time >= 0 && in.Value[d.time] > 0 && in.Value[d.time] != product(s.Count, d.in.Period) {
+			s.Time = time.Duration(in.Value[d.time])
+		}
 		s.Addresses = make([]profile.AddressID, len(in.Location))
 		for j, l := range in.Location {
 			s.Addresses[j] = d.addresses[l]
@@ -219,22 +226,23 @@ func (d *decoder) addSamples() error {
 // addLabels takes from a sample's labels what belongs to a sample of ours. Of
 // thread names and numbers there are several spellings; ours come first.
 func (d *decoder) addLabels(s *profile.Sample, in *pb.Sample) {
-	var used [4]string
+	var used [5]string
 	used[0], s.Comm = first(in.Label, labelComm, "thread_name", "thread")
 	if key, value := first(in.Label, labelTruncated); value == yes {
 		used[1], s.Truncated = key, true
 	}
 	var pid, tid int64
-	used[2], pid = first(in.NumLabel, labelPID, "process_id")
-	used[3], tid = first(in.NumLabel, labelTID, "thread_id")
+	used[2], s.Host = first(in.Label, labelHost)
+	used[3], pid = first(in.NumLabel, labelPID, "process_id")
+	used[4], tid = first(in.NumLabel, labelTID, "thread_id")
 	s.PID, s.TID = int(pid), int(tid)
 	for key := range in.Label {
-		if !slices.Contains(used[:2], key) {
+		if !slices.Contains(used[:3], key) {
 			d.dropped[key]++
 		}
 	}
 	for key := range in.NumLabel {
-		if !slices.Contains(used[2:], key) {
+		if !slices.Contains(used[3:], key) {
 			d.dropped[key]++
 		}
 	}

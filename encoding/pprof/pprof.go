@@ -11,6 +11,7 @@
 package pprof
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"math"
@@ -143,9 +144,18 @@ func (e *encoder) addSamples() {
 		}
 		e.out.Sample[i] = &pb.Sample{
 			Location: stack,
-			Value:    []int64{product(s.Count, 1), product(s.Count, e.out.Period)},
+			Value:    []int64{product(s.Count, 1), cmp.Or(int64(s.Time), product(s.Count, e.out.Period))},
 			Label:    map[string][]string{labelComm: {comm}},
-			NumLabel: map[string][]int64{labelPID: {int64(s.PID)}, labelTID: {int64(s.TID)}},
+			NumLabel: map[string][]int64{},
+		}
+		if s.PID != 0 || s.Host == "" { // else it was forgotten, or is the same on all hosts
+			e.out.Sample[i].NumLabel[labelPID] = []int64{int64(s.PID)}
+		}
+		if s.TID != 0 || s.Host == "" {
+			e.out.Sample[i].NumLabel[labelTID] = []int64{int64(s.TID)}
+		}
+		if s.Host != "" {
+			e.out.Sample[i].Label[labelHost] = []string{cmp.Or(clean(s.Host), "[unknown]")}
 		}
 		if s.Truncated {
 			e.out.Sample[i].Label[labelTruncated] = []string{yes}
@@ -159,6 +169,7 @@ const (
 	labelPID       = "pid"
 	labelTID       = "tid"
 	labelTruncated = "truncated" // yes, or it is not there
+	labelHost      = "host"      // in a profile of several
 	yes            = "yes"
 )
 

@@ -23,7 +23,7 @@ func comments(m *profile.Metadata) []string {
 	add("host: %s", m.Host)
 	add("kernel: %s %s", m.Kernel, m.Arch)
 	for _, t := range m.Targets {
-		add("target: PID %d %s%s", t.PID, t.Command, named(&t))
+		add("target: PID %d %s%s%s", t.PID, onHost(&t), t.Command, named(&t))
 	}
 	add("event: %s at %d Hz on %d CPUs", m.Event, m.FrequencyHz, m.CPUs)
 	add("user stacks: %s", m.UserStacks)
@@ -41,6 +41,13 @@ func comments(m *profile.Metadata) []string {
 	c := m.Counts
 	add("counts: samples=%d lost=%d truncated=%d unknown=%d threads=%d",
 		c.Samples, c.Lost, c.Truncated, c.Unknown, m.Threads)
+	for _, h := range m.Hosts {
+		if h.Missing != "" {
+			add("missing: %q %s", clean(h.Host), h.Missing)
+			continue
+		}
+		add("merged: %q samples=%d lost=%d hz=%d cpus=%d sampled=%v", clean(h.Host), h.Samples, h.Lost, h.FrequencyHz, h.CPUs, time.Duration(h.DurationNs))
+	}
 	for i := range m.Unnamed {
 		add("unnamed: %s", unnamed(&m.Unnamed[i]))
 	}
@@ -67,6 +74,14 @@ func unnamed(u *profile.Unnamed) string {
 		s += "; remedy: " + plain(u.Remedy)
 	}
 	return s
+}
+
+// onHost says where a target of several hosts is.
+func onHost(t *profile.Target) string {
+	if t.Host == "" {
+		return ""
+	}
+	return fmt.Sprintf("on %q ", clean(t.Host))
 }
 
 // plain keeps what a line is divided at out of its parts.

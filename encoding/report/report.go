@@ -44,6 +44,7 @@ func Write(w io.Writer, p *profile.Profile, o Options) error {
 	}
 	r.header()
 	r.table(p.Functions())
+	r.hosts()
 	r.quality()
 	r.unnamed()
 	r.warnings()
@@ -78,14 +79,14 @@ func (r *reporter) field(name, value string) {
 func (r *reporter) header() {
 	m := r.m
 	title := printable(cmp.Or(m.Command(), "CPU profile"))
-	if len(m.Targets) == 1 {
+	if len(m.Targets) == 1 && len(m.Hosts) == 0 {
 		title += fmt.Sprintf(" (PID %d)", m.Targets[0].PID)
 	}
 	if m.Host != "" {
 		title += " on " + printable(m.Host)
 	}
 	r.line("%s", r.paint(bold, title))
-	if len(m.Targets) > 1 {
+	if len(m.Targets) > 1 && len(m.Hosts) == 0 {
 		for _, t := range m.Targets {
 			r.field("target", fmt.Sprintf("PID %d %s", t.PID, printable(t.Command)))
 		}

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package speedscope writes profiles for https://www.speedscope.app: a JSON
-// file with one sampled profile for each process.
+// file with one sampled profile for each process, or for each host where there
+// are several.
 //
 // The format is specified by
 // https://www.speedscope.app/file-format-schema.json. Weights are samples, with
@@ -64,6 +65,7 @@ func frameOf(st *profile.Step) frame {
 }
 
 type process struct {
+	host    string // in a profile of several
 	pid     int
 	samples []*profile.Sample
 	total   uint64
@@ -71,14 +73,18 @@ type process struct {
 
 // collect finds the frames and the processes.
 func (e *encoder) collect() {
-	index := map[int]int{}
+	index := map[profile.Thread]int{}
 	for i := range e.p.Samples {
 		s := &e.p.Samples[i]
-		at, ok := index[s.PID]
+		of := profile.Thread{Host: s.Host, PID: s.PID}
+		if len(e.p.Meta.Hosts) > 0 {
+			of.PID = 0 // a fleet has too many processes to pick one from
+		}
+		at, ok := index[of]
 		if !ok {
 			at = len(e.processes)
-			index[s.PID] = at
-			e.processes = append(e.processes, process{pid: s.PID})
+			index[of] = at
+			e.processes = append(e.processes, process{host: of.Host, pid: of.PID})
 		}
 		e.processes[at].samples = append(e.processes[at].samples, s)
 		e.processes[at].total += s.Count
@@ -98,7 +104,9 @@ func (e *encoder) collect() {
 		}
 		e.processes = []process{{pid: pid}}
 	}
-	slices.SortFunc(e.processes, func(a, b process) int { return cmp.Compare(a.pid, b.pid) })
+	slices.SortFunc(e.processes, func(a, b process) int {
+		return cmp.Or(cmp.Compare(a.host, b.host), cmp.Compare(a.pid, b.pid))
+	})
 }
 
 func (e *encoder) file() {
@@ -159,7 +167,11 @@ func (e *encoder) profile(pr *process) {
 	total := strconv.FormatUint(pr.total, 10)
 	e.text(`{"type":"sampled","name":`)
 	// speedscope opens with its time order view, but the stacks are merged.
-	e.value(fmt.Sprintf("%s, PID %d (%s samples, not in time order)", e.command(pr), pr.pid, total))
+	whose := fmt.Sprintf("%s, PID %d", e.command(pr), pr.pid)
+	if len(e.p.Meta.Hosts) > 0 {
+		whose = cmp.Or(pr.host, e.p.Meta.Host)
+	}
+	e.value(fmt.Sprintf("%s (%s samples, not in time order)", whose, total))
 	e.text(`,"unit":"none","startValue":0,"endValue":` + total)
 	e.text(",\n" + `"samples":[`)
 	for i, s := range pr.samples {

@@ -16,7 +16,7 @@ class FunctionTable {
     this.self = self;
     this.total = total;
     this.all = [];
-    for (let f = 0; f < tree.functionCount; f++) if (tree.kind(f) !== "thread") this.all.push(f);
+    for (let f = 0; f < tree.functionCount; f++) if (tree.kind(f) === "user" || tree.kind(f) === "kernel") this.all.push(f);
     this.body.addEventListener("click", (e) => this.#chosen(e, false));
     this.body.addEventListener("dblclick", (e) => this.#chosen(e, true));
     this.body.addEventListener("keydown", (e) => this.#key(e));

@@ -48,7 +48,7 @@ class Tree {
   place(i) { return this.data.nodes.place ? this.data.strings[this.data.nodes.place[i]] : ""; }
   inlined(i) { return this.data.nodes.inlined !== undefined && this.data.nodes.inlined[i] === 1; }
   family(f) { return this.data.functions.family[f]; }
-  kind(f) { return ["user", "kernel", "thread"][this.data.functions.kind[f]]; }
+  kind(f) { return ["user", "kernel", "thread", "host"][this.data.functions.kind[f]]; }
 
   // path from the root to node i, both included.
   path(i) {
