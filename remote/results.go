@@ -10,10 +10,12 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/carverauto/serviceradar-profiler/proto/monitoring"
+	sessionv1 "github.com/carverauto/serviceradar-profiler/proto/session/v1"
 	"github.com/carverauto/serviceradar-profiler/session"
 )
 
@@ -187,7 +189,10 @@ func (m *monitoringServer) describe(a *asked, in *monitoring.ResultsRequest) *re
 		return r
 	}
 	s := *a.ended
-	s.Targets = s.Targets[:min(len(s.Targets), mostTargets)]
+	s.Targets, s.Hosts = s.Targets[:min(len(s.Targets), mostTargets)], slices.Clone(s.Hosts[:min(len(s.Hosts), mostTargets)])
+	for i := range s.Hosts {
+		s.Hosts[i].Targets = s.Hosts[i].Targets[:min(len(s.Hosts[i].Targets), mostTargets)]
+	}
 	r.SessionID, r.Session, r.Status.Timestamp = s.ID, &s, s.Ended.UTC()
 	switch {
 	case !a.newTo(in):
@@ -221,6 +226,47 @@ func (m *monitoringServer) failed(err error) *results {
 		r.Code = e.Code
 	case errors.Is(err, context.DeadlineExceeded):
 		r.Error, r.Code = fmt.Sprintf("the profile could not be made ready within %v; ask again, or fetch it with srprof", resultsWithin), "too_slow"
+	}
+	return r
+}
+
+// ResultsOf is the object with which a check for results of type profiler is
+// answered, of one session that has ended: of its profile as much as fits, and
+// where all of it is.
+func ResultsOf(ctx context.Context, runner session.Runner, about About, id session.ID) (data []byte, available bool, err error) {
+	m := &monitoringServer{runner: runner, about: about}
+	s, err := runner.Get(ctx, id)
+	if err != nil {
+		return nil, false, err
+	}
+	a := asked{ended: &s}
+	r := m.describe(&a, &monitoring.ResultsRequest{})
+	if s.State == session.StateFailed {
+		r = m.failedSession(r, &s)
+	}
+	if r.wantsText {
+		r.Whole.Method = sessionv1.SessionService_Fetch_FullMethodName
+		content, err := m.fetch(ctx, r)
+		if err != nil {
+			return nil, false, err
+		}
+		if content != nil {
+			defer content.Body.Close()
+			if err := r.cut(content.Body); err != nil {
+				return nil, false, err
+			}
+		}
+	}
+	data, err = json.Marshal(r)
+	return data, r.Available, err
+}
+
+// failedSession says of a session that was started for a check what became of
+// that check.
+func (m *monitoringServer) failedSession(r *results, s *session.Session) *results {
+	r.Available, r.Error, r.Message = false, r.Message, ""
+	if s.Err != nil {
+		r.Code = s.Err.Code
 	}
 	return r
 }
