@@ -49,7 +49,7 @@ var doors = []struct {
 	{"github.com/prometheus", []string{"metrics"}, "services count; what Prometheus makes of it has one place"},
 	{"database/sql", []string{"store/sqlite"}, "what is kept has one interface, store.Store"},
 	{"modernc.org/sqlite", []string{"store/sqlite"}, "one store, one driver"},
-	{"github.com/spf13/cobra", []string{"cmd/*"}, "only commands have command lines"},
+	{"github.com/spf13/cobra", []string{"cmd/*", "daemon"}, "only commands have command lines; those of the services are one"},
 	{"github.com/chromedp", []string{"test/browser"}, "only tests drive a browser"},
 }
 

@@ -189,3 +189,19 @@ func TestDuration(t *testing.T) {
 		t.Errorf("%s %v", text, err)
 	}
 }
+
+func TestIgnored(t *testing.T) {
+	type others struct {
+		KVAddress Ignored `json:"kv_address,omitzero"`
+		Partition Ignored `json:"partition,omitzero"`
+		Other     Ignored `json:"other,omitzero"`
+	}
+	var v struct {
+		ListenAddr string `json:"listen_addr"`
+		others
+	}
+	err := Parse("x", []byte(`{"other": null, "kv_address": {"a": [1]}, "listen_addr": ":1"}`), &v)
+	if diff := cmp.Diff([]string{"kv_address", "other"}, IgnoredIn(&v)); err != nil || diff != "" || v.ListenAddr != ":1" {
+		t.Errorf("%v\n%s", err, diff)
+	}
+}

@@ -49,6 +49,23 @@ type Ignored struct {
 	There bool `json:"-"` // in the file
 }
 
+// IgnoredIn are the names of the keys without effect that were in the file, in
+// the order of the fields of the struct that v points to.
+func IgnoredIn(v any) []string {
+	var names []string
+	of := reflect.ValueOf(v).Elem()
+	for _, field := range reflect.VisibleFields(of.Type()) {
+		if field.Type != ignoredType {
+			continue
+		}
+		if of.FieldByIndex(field.Index).Interface().(Ignored).There {
+			name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
 func (f *filler) value(n *node, key string, to reflect.Value) {
 	switch kind := to.Kind(); {
 	case to.Type() == ignoredType:

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package daemon is what each of our services is as a program of a host: its
-// log in ServiceRadar's shape ([Logging], [Outlet]), what it tells the service
-// manager ([Manager]), how it says what is wrong and with which exit code
-// ([Exit]), and where it listens.
+// command line, and how it says what is wrong and with which exit code
+// ([Program]), where its configuration comes from ([Source]), its log in
+// ServiceRadar's shape ([Logging], [Outlet]), and its life between the signals
+// of who started it ([Service], [Manager]).
 package daemon
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -33,8 +33,8 @@ const (
 // ErrCannotServe marks failures that are not of the configuration.
 var ErrCannotServe = errors.New("cannot serve")
 
-// Exit says what a program failed with, a line each, and returns its exit code.
-func Exit(program string, err error, w io.Writer) int {
+// exit says what a program failed with, a line each, and returns its exit code.
+func exit(program string, err error, w io.Writer) int {
 	if err == nil {
 		return ExitOK
 	}
@@ -50,9 +50,9 @@ func Exit(program string, err error, w io.Writer) int {
 	return ExitFailed
 }
 
-// OldFlags lets -config stand for --config, as the flags of ServiceRadar's
+// oldFlags lets -config stand for --config, as the flags of ServiceRadar's
 // services are written.
-func OldFlags(args []string) []string {
+func oldFlags(args []string) []string {
 	args = append([]string{}, args...)
 	for i, a := range args {
 		if a == "-config" || strings.HasPrefix(a, "-config=") {
@@ -97,35 +97,4 @@ func isUsage(err error) bool {
 		}
 	}
 	return false
-}
-
-// Source is what a configuration was read from.
-type Source struct {
-	File      string   // empty: none
-	Prefix    string   // of variables of the environment that stand for keys
-	Variables []string // that were taken
-}
-
-// Of says where a key may have been set: in the file, and in those variables.
-// No key stands for all.
-func (s *Source) Of(key string) string {
-	own := config.Variable(s.Prefix, key)
-	var names []string
-	for _, name := range s.Variables {
-		if key == "" || name == own || strings.HasPrefix(name, own+"_") || key == "logging" && !strings.HasPrefix(name, s.Prefix) {
-			names = append(names, name)
-		}
-	}
-	switch {
-	case len(names) == 0:
-		return cmp.Or(s.File, "the defaults")
-	case s.File == "":
-		return strings.Join(names, ", ")
-	}
-	return s.File + " with " + strings.Join(names, ", ")
-}
-
-// Wrong says where what is wrong was said.
-func (s *Source) Wrong(key string, err error) error {
-	return fmt.Errorf("%s: %s: %w", s.Of(key), key, err)
 }

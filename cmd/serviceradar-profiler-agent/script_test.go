@@ -7,7 +7,6 @@ import (
 	"errors"
 	"os"
 	"os/exec"
-	"reflect"
 	"strconv"
 	"strings"
 	"testing"
@@ -20,7 +19,7 @@ import (
 	"github.com/carverauto/serviceradar-profiler/config"
 )
 
-func TestMain(m *testing.M) { testscript.Main(m, map[string]func(){program: main}) }
+func TestMain(m *testing.M) { testscript.Main(m, map[string]func(){name: main}) }
 
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
@@ -59,27 +58,6 @@ func TestShippedConfiguration(t *testing.T) {
 	}
 	if diff := cmp.Diff(example(), *got, cmpopts.IgnoreUnexported(settings{})); diff != "" {
 		t.Error(diff)
-	}
-}
-
-// Each key that is taken without effect is told of.
-func TestIgnoredKeysAreTold(t *testing.T) {
-	var all ignored
-	v := reflect.ValueOf(&all).Elem()
-	for i := range v.NumField() {
-		v.Field(i).Set(reflect.ValueOf(config.Ignored{There: true}))
-	}
-	if names := all.names(); len(names) != v.NumField() {
-		t.Errorf("%d of %d are told of: %q", len(names), v.NumField(), names)
-	}
-	for _, name := range all.names() {
-		field, _ := v.Type().FieldByNameFunc(func(n string) bool {
-			f, _ := v.Type().FieldByName(n)
-			return strings.HasPrefix(f.Tag.Get("json"), name+",")
-		})
-		if field.Name == "" {
-			t.Errorf("%s is no key", name)
-		}
 	}
 }
 

@@ -5,14 +5,10 @@ package main
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"net"
 	"os"
-	"os/signal"
 	"runtime/debug"
 	"sync/atomic"
-	"syscall"
-	"time"
 
 	"google.golang.org/grpc"
 
@@ -26,61 +22,52 @@ import (
 
 // service is the program at work.
 type service struct {
-	log, audit *slog.Logger
-	path       string // of the configuration
-	settings   *settings
-	creds      identities
-	listener   net.Listener
-	client     *remote.Client // of the profiler
-	next       *remote.Next   // nil: there is none
-	agent      *agent.Agent   // before client
-	gate       *access.Gate   // before agent
-	server     *grpc.Server
-	stopping   atomic.Bool
-	manager    *daemon.Manager
+	*daemon.Service
+	path     string // of the configuration
+	settings *settings
+	creds    identities
+	client   *remote.Client // of the profiler
+	next     *remote.Next   // nil: there is none
+	agent    *agent.Agent   // before client
+	gate     *access.Gate   // before agent
+	server   *grpc.Server
+	stopping atomic.Bool
 }
 
 // serve runs the service until ctx is over.
-func serve(ctx context.Context, path string, out daemon.Streams) error {
-	reload := make(chan os.Signal, 1) // from the beginning: by default the signal ends a program
-	signal.Notify(reload, syscall.SIGHUP)
-	defer signal.Stop(reload)
-	settings, err := load(path)
+func serve(ctx context.Context, call *daemon.Call) error {
+	settings, err := load(call.Path)
 	if err != nil {
 		return err
 	}
-	lines := daemon.NewOutlet(settings.Logging.Stream(out))
-	defer lines.Close()
-	log, audit := settings.Logging.Loggers(lines, "profiler-agent")
-	lines.Recovered = func(n uint64, why error) {
-		log.Error("lines of the log were lost", "lines", n, "error", fmt.Sprint(why))
-	}
-	if len(settings.source.Variables) > 0 {
-		log.Info("settings come from the environment", "variables", settings.source.Variables)
-	}
+	s := &service{Service: call.Begin("profiler-agent", &settings.Logging, &settings.source), path: call.Path, settings: settings}
+	defer s.End()
 	for _, note := range settings.notes() {
-		log.Warn("the configuration is good, " + note)
+		s.Log.Warn("the configuration is good, " + note)
 	}
-	s := &service{path: path, settings: settings, log: log, audit: audit}
-	if s.creds, err = settings.credentials(log); err != nil {
+	if s.creds, err = settings.credentials(s.Log); err != nil {
 		return err
 	}
-	if s.listener, err = daemon.Listen(settings.ListenAddr); err != nil {
-		return err
-	}
-	defer s.listener.Close()
-	if s.manager, err = daemon.WhoStarted(log); err != nil {
+	if err = s.Listen(settings.ListenAddr); err != nil {
 		return err
 	}
 	if _, err := privilege.Keep(nil); err != nil {
-		log.Warn("this program needs no privilege, and could not give up those that it has", "error", err.Error())
+		s.Log.Warn("this program needs no privilege, and could not give up those that it has", "error", err.Error())
 	}
 	debug.SetGCPercent(garbagePercent)
 	if err := s.connect(); err != nil {
 		return err
 	}
 	defer s.disconnect()
-	return s.run(ctx, reload)
+	return s.Run(ctx, &daemon.Work{
+		Server:   s.server,
+		Within:   func(l net.Listener) net.Listener { return remote.Bounded(l, s.Log) },
+		Status:   s.status,
+		Reload:   s.reload,
+		Stop:     func() { s.stopping.Store(true) },
+		Stopping: "calls end, sessions go on",
+		About:    []any{"profiler", settings.ProfilerAddress, "next_agent", settings.NextAgentAddress},
+	})
 }
 
 // This program is to be small on each host: what passes through it waits at the
@@ -100,18 +87,18 @@ func (s *service) connect() (err error) {
 			return err
 		}
 	}
-	s.agent, err = agent.New(s.client, s.client.Report, agent.Options{Address: s.settings.ProfilerAddress, Limits: s.settings.Limits, Log: s.log})
+	s.agent, err = agent.New(s.client, s.client.Report, agent.Options{Address: s.settings.ProfilerAddress, Limits: s.settings.Limits, Log: s.Log})
 	if err != nil {
 		return err
 	}
-	if s.gate, err = access.New(s.agent, &s.settings.Access, s.audit); err != nil {
+	if s.gate, err = access.New(s.agent, &s.settings.Access, s.Audit); err != nil {
 		return err
 	}
 	host, err := os.Hostname()
 	if err != nil {
 		return fmt.Errorf("find this host's name: %w", err)
 	}
-	s.server = grpc.NewServer(append(remote.AgentOptions(s.log, s.next), grpc.Creds(s.creds.server))...)
+	s.server = grpc.NewServer(append(remote.AgentOptions(s.Log, s.next), grpc.Creds(s.creds.server))...)
 	remote.NewServer(s.gate, 0).Register(s.server)
 	remote.RegisterAgent(s.server, s.gate, remote.About{
 		Host: host, HostIP: s.settings.hostIP(), Version: version.String(), AgentID: s.settings.AgentID,
@@ -128,59 +115,16 @@ func (s *service) disconnect() {
 			continue
 		}
 		if err := c.Close(); err != nil {
-			s.log.Warn("a connection could not be closed", "error", err.Error())
-		}
-	}
-}
-
-// run serves, reads the configuration again when it is told to, and ends.
-func (s *service) run(ctx context.Context, reload <-chan os.Signal) error {
-	failed := make(chan error, 1)
-	go func() { failed <- s.server.Serve(remote.Bounded(s.listener, s.log)) }()
-	s.log.Info("listening", "address", s.listener.Addr().String(), "version", version.String(), "pid", os.Getpid(),
-		"profiler", s.settings.ProfilerAddress, "next_agent", s.settings.NextAgentAddress)
-	s.manager.Ready(s.status())
-	go s.manager.Watch(ctx, s.answers)
-	for {
-		select {
-		case <-ctx.Done():
-			s.stop()
-			return nil
-		case <-reload:
-			s.manager.Reloading()
-			s.reload()
-			s.manager.Ready(s.status())
-		case err := <-failed:
-			return fmt.Errorf("%w at %s: %w", daemon.ErrCannotServe, s.listener.Addr(), err)
+			s.Log.Warn("a connection could not be closed", "error", err.Error())
 		}
 	}
 }
 
 // status is what the service is doing, in words.
 func (s *service) status() string {
-	status := "listening at " + s.listener.Addr().String()
+	status := s.ListeningAt()
 	if p := s.agent.Profiler(); p.Reason != "" {
 		status += "; no profiler: " + p.Reason
 	}
 	return status
-}
-
-// answers asks the service for its health as a client would.
-func (s *service) answers(ctx context.Context) (string, error) {
-	return s.status(), daemon.CallHealth(ctx, s.server)
-}
-
-// streamTime is for what is still being sent at the end. Clients go on with it
-// when they find another agent, or this one again.
-const streamTime = 2 * time.Second
-
-// stop ends gracefully. Sessions go on in the profiler.
-func (s *service) stop() {
-	s.manager.Stopping("stopping: calls end, sessions go on")
-	s.log.Info("stopping: calls end, sessions go on")
-	s.stopping.Store(true)
-	hard := time.AfterFunc(streamTime, s.server.Stop) // watchers of health never go by themselves
-	s.server.GracefulStop()
-	hard.Stop()
-	s.log.Info("stopped")
 }

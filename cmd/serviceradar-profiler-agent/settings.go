@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"os"
 	"strings"
 
 	"google.golang.org/grpc/credentials"
@@ -86,39 +85,22 @@ func example() settings {
 }
 
 // load reads the configuration and makes sure of it, the certificates aside.
-// Variables of the environment come over the file; no path means no file.
-func load(path string) (*settings, error) {
+func load(path string) (_ *settings, err error) {
 	s := defaults()
-	s.source = daemon.Source{File: path, Prefix: variablePrefix, Variables: s.Logging.FromEnvironment(os.Getenv)}
-	if path != "" {
-		if err := config.Read(path, &s); err != nil {
-			return nil, err
-		}
-	}
-	found, err := config.Overlay(variablePrefix, os.Environ(), &s)
-	if err != nil {
+	if s.source, err = daemon.ReadSettings(path, variablePrefix, &s.Logging, &s); err != nil {
 		return nil, err
 	}
-	s.source.Variables = append(s.source.Variables, found...)
 	logging := s.Logging
 	logging.OTel.Enabled = false // notes tell of it
-	for _, check := range []struct {
-		key string
-		err error
-	}{
-		{"listen_addr", daemon.CheckListen(s.ListenAddr)},
-		{"profiler_address", checkDial(s.ProfilerAddress)},
-		{"next_agent_address", s.checkNext()},
-		{"host_ip", s.checkIP()},
-		{"access", s.Access.Validate()},
-		{"limits", s.Limits.Validate()},
-		{"logging", logging.Validate()},
-	} {
-		if check.err != nil {
-			return nil, s.source.Wrong(check.key, check.err)
-		}
-	}
-	return &s, nil
+	return &s, s.source.First(
+		daemon.Checked{Key: "listen_addr", Err: daemon.CheckListen(s.ListenAddr)},
+		daemon.Checked{Key: "profiler_address", Err: checkDial(s.ProfilerAddress)},
+		daemon.Checked{Key: "next_agent_address", Err: s.checkNext()},
+		daemon.Checked{Key: "host_ip", Err: s.checkIP()},
+		daemon.Checked{Key: "access", Err: s.Access.Validate()},
+		daemon.Checked{Key: "limits", Err: s.Limits.Validate()},
+		daemon.Checked{Key: "logging", Err: logging.Validate()},
+	)
 }
 
 func checkDial(address string) error {
@@ -196,13 +178,10 @@ func (s *settings) credentials(log *slog.Logger) (c identities, err error) {
 	return c, nil
 }
 
-// nobodyMay is what must not go unnoticed.
-const nobodyMay = `but nobody may use it: "access.roles" gives nobody a role; for example {"access": {"roles": {"admin.serviceradar": ["admin"]}}}`
-
 // notes are what is good, and yet may be otherwise than it seems.
 func (s *settings) notes() []string {
 	var notes []string
-	if names := s.ignored.names(); len(names) > 0 {
+	if names := config.IgnoredIn(&s.ignored); len(names) > 0 {
 		notes = append(notes, "without effect here: "+strings.Join(names, ", "))
 	}
 	if s.Logging.OTel.Enabled {
@@ -212,27 +191,7 @@ func (s *settings) notes() []string {
 		notes = append(notes, fmt.Sprintf("host_ip is %s, so it is found out: %s", s.HostIP, s.hostIP()))
 	}
 	if s.Access.Empty() {
-		notes = append(notes, nobodyMay)
+		notes = append(notes, daemon.NobodyMay)
 	}
 	return notes
-}
-
-// names are the keys that are there.
-func (i *ignored) names() []string {
-	var names []string
-	for _, k := range []struct {
-		name string
-		key  config.Ignored
-	}{
-		{"agent_name", i.AgentName}, {"component_type", i.ComponentType}, {"partition", i.Partition}, {"service_type", i.ServiceType},
-		{"service_name", i.ServiceName}, {"checkers_dir", i.CheckersDir}, {"kv_address", i.KVAddress}, {"kv_security", i.KVSecurity},
-		{"device_cache_config", i.DeviceCache}, {"gateway_addr", i.GatewayAddr}, {"gateway_security", i.GatewaySecurity},
-		{"push_interval", i.PushInterval}, {"status_debounce_interval", i.StatusDebounce}, {"status_heartbeat_interval", i.StatusHeartbeat},
-		{"sync_runtime_enabled", i.SyncRuntime}, {"local_otlp_endpoint", i.LocalOTLPEndpoint}, {"addon_cgroup_root", i.AddonCgroupRoot},
-	} {
-		if k.key.There {
-			names = append(names, k.name)
-		}
-	}
-	return names
 }

@@ -4,7 +4,6 @@ package main
 
 import (
 	"github.com/carverauto/serviceradar-profiler/auth"
-	"github.com/carverauto/serviceradar-profiler/daemon"
 	"github.com/carverauto/serviceradar-profiler/metrics"
 	"github.com/carverauto/serviceradar-profiler/process"
 	"github.com/carverauto/serviceradar-profiler/version"
@@ -12,11 +11,11 @@ import (
 
 // measure makes the metrics of the service. Its sessions and its server are
 // there when they are first read.
-func (s *service) measure(lines *daemon.Outlet) *metrics.Metrics {
+func (s *service) measure() *metrics.Metrics {
 	return metrics.New(version.String(), func() metrics.State {
 		h := s.sessions.Health()
-		now := metrics.State{Healthy: h.Healthy, Running: h.Running, Pending: h.Queued, Connections: s.connections.open.Load(),
-			LogLinesLost: lines.Lost(), CertExpires: auth.Expires(s.creds), KernelMemory: -1}
+		now := metrics.State{Healthy: h.Healthy, Running: h.Running, Pending: h.Queued, Connections: s.connections.Open(),
+			LogLinesLost: s.Lines.Lost(), CertExpires: auth.Expires(s.creds), KernelMemory: -1}
 		now.Kept, now.KeptBytes = s.sessions.Kept()
 		if n, err := process.KernelMemory(); err == nil { // it cannot where /proc does not show it
 			now.KernelMemory = n

@@ -26,7 +26,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv(mainEnv) != "" {
 		main()
 	}
-	testscript.Main(m, map[string]func(){program: main})
+	testscript.Main(m, map[string]func(){name: main})
 }
 
 func TestScripts(t *testing.T) {

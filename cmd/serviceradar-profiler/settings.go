@@ -3,11 +3,8 @@
 package main
 
 import (
-	"os"
-
 	"github.com/carverauto/serviceradar-profiler/access"
 	"github.com/carverauto/serviceradar-profiler/auth"
-	"github.com/carverauto/serviceradar-profiler/config"
 	"github.com/carverauto/serviceradar-profiler/daemon"
 	"github.com/carverauto/serviceradar-profiler/metrics"
 	"github.com/carverauto/serviceradar-profiler/profiler"
@@ -47,35 +44,18 @@ func example() settings {
 }
 
 // load reads the configuration and makes sure of it, the certificates aside.
-// Variables of the environment come over the file; no path means no file.
-func load(path string) (*settings, error) {
+func load(path string) (_ *settings, err error) {
 	s := defaults()
-	s.source = daemon.Source{File: path, Prefix: variablePrefix, Variables: s.Logging.FromEnvironment(os.Getenv)}
-	if path != "" {
-		if err := config.Read(path, &s); err != nil {
-			return nil, err
-		}
-	}
-	found, err := config.Overlay(variablePrefix, os.Environ(), &s)
-	if err != nil {
+	if s.source, err = daemon.ReadSettings(path, variablePrefix, &s.Logging, &s); err != nil {
 		return nil, err
 	}
-	s.source.Variables = append(s.source.Variables, found...)
-	for _, check := range []struct {
-		key string
-		err error
-	}{
-		{"listen_addr", daemon.CheckListen(s.ListenAddr)},
-		{"host_ip", daemon.CheckIP(s.HostIP)},
-		{"access", s.Access.Validate()},
-		{"profiler", s.Profiler.Validate()},
-		{"logging", s.Logging.Validate()},
-		{"metrics", s.Metrics.Validate(&s.Security)},
-		{"tracing", s.Tracing.Validate()},
-	} {
-		if check.err != nil {
-			return nil, s.source.Wrong(check.key, check.err)
-		}
-	}
-	return &s, nil
+	return &s, s.source.First(
+		daemon.Checked{Key: "listen_addr", Err: daemon.CheckListen(s.ListenAddr)},
+		daemon.Checked{Key: "host_ip", Err: daemon.CheckIP(s.HostIP)},
+		daemon.Checked{Key: "access", Err: s.Access.Validate()},
+		daemon.Checked{Key: "profiler", Err: s.Profiler.Validate()},
+		daemon.Checked{Key: "logging", Err: s.Logging.Validate()},
+		daemon.Checked{Key: "metrics", Err: s.Metrics.Validate(&s.Security)},
+		daemon.Checked{Key: "tracing", Err: s.Tracing.Validate()},
+	)
 }

@@ -31,7 +31,7 @@ func TestShippedConfiguration(t *testing.T) {
 // What config example writes is read back as the same.
 func TestExampleIsRead(t *testing.T) {
 	var out bytes.Buffer
-	if code := run(t.Context(), []string{"config", "example"}, daemon.Streams{Out: &out, Err: os.Stderr}); code != daemon.ExitOK {
+	if code := program.Run(t.Context(), []string{"config", "example"}, daemon.Streams{Out: &out, Err: os.Stderr}); code != daemon.ExitOK {
 		t.Fatalf("exit code %d", code)
 	}
 	file := filepath.Join(t.TempDir(), "profiler.json")
@@ -59,7 +59,7 @@ func TestCannotListen(t *testing.T) {
 		t.Fatal(err)
 	}
 	var out, stderr bytes.Buffer
-	code := run(t.Context(), []string{"--config", file}, daemon.Streams{Out: &out, Err: &stderr})
+	code := program.Run(t.Context(), []string{"--config", file}, daemon.Streams{Out: &out, Err: &stderr})
 	want := fmt.Sprintf("serviceradar-profiler: cannot listen at %s (bind: address already in use); choose another listen_addr, or end what listens there [cannot_listen]\n", other.Addr())
 	if code != daemon.ExitFailed || stderr.String() != want || out.Len() > 0 {
 		t.Errorf("exit code %d\n%s%s", code, &out, &stderr)
