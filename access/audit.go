@@ -61,15 +61,36 @@ func (c *call) attrs(answer string) []slog.Attr {
 	if c.who.Serial != "" {
 		attrs = append(attrs, slog.String("certificate_serial", c.who.Serial))
 	}
+	hosts, selector := c.hosts, c.selector
+	if c.spec != nil {
+		hosts, selector = &c.spec.Hosts, &c.spec.Select
+	}
+	if hosts != nil && !hosts.Empty() {
+		attrs = append(attrs, slog.String("hosts", clip(hosts.String())))
+	}
+	if selector != nil && !selector.Empty() {
+		attrs = append(attrs, slog.String("selector", clip(selector.String())))
+	}
 	if c.spec == nil {
 		return attrs
 	}
-	attrs = append(attrs, slog.String("request_id", clip(c.spec.RequestID)), slog.String("on_behalf_of", clip(c.spec.Requester)),
-		slog.Float64("duration_seconds", c.spec.Duration.Seconds()), slog.Int("frequency_hz", int(c.spec.Frequency)), slog.Bool("children", c.spec.Children))
-	if n := len(c.targets); n > maxAudited {
+	return append(attrs, c.specAttrs()...)
+}
+
+// specAttrs are what was asked for, and which processes that meant.
+func (c *call) specAttrs() []slog.Attr {
+	targets := c.targets
+	if c.g.remote {
+		for _, pid := range c.spec.PIDs {
+			targets = append(targets, &target{PID: pid})
+		}
+	}
+	attrs := []slog.Attr{slog.String("request_id", clip(c.spec.RequestID)), slog.String("on_behalf_of", clip(c.spec.Requester)),
+		slog.Float64("duration_seconds", c.spec.Duration.Seconds()), slog.Int("frequency_hz", int(c.spec.Frequency)), slog.Bool("children", c.spec.Children)}
+	if n := len(targets); n > maxAudited {
 		attrs = append(attrs, slog.Int("more_targets", n-maxAudited))
 	}
-	return append(attrs, slog.Any("targets", c.targets[:min(len(c.targets), maxAudited)]))
+	return append(attrs, slog.Any("targets", targets[:min(len(targets), maxAudited)]))
 }
 
 func (c *call) write(level slog.Level, attrs []slog.Attr) {

@@ -17,13 +17,15 @@ import (
 
 // call is one call of one peer, and what was decided about it.
 type call struct {
-	g       *Gate
-	who     auth.Peer
-	name    string // of the call
-	roles   []string
-	spec    *session.Spec // of start
-	targets []*target     // that were looked at
-	passed  bool          // what went wrong, went wrong behind the gate
+	g        *Gate
+	who      auth.Peer
+	name     string // of the call
+	roles    []string
+	spec     *session.Spec     // of start and match
+	hosts    *session.Hosts    // of hosts and processes
+	selector *session.Selector // of processes
+	targets  []*target         // that were looked at
+	passed   bool              // what went wrong, went wrong behind the gate
 }
 
 // admit finds out who calls, and whether he may.
@@ -133,6 +135,13 @@ func outOfScope(t *target, why error) *session.Error {
 	return notPermitted(code, fmt.Sprintf("%s may not be profiled: %v", name, why), "ask whoever configures this service (access.scope)")
 }
 
+// free says that nothing about a process matters.
+func (c *call) free() bool {
+	p := c.g.policy.Load()
+	may := p.may(p.rolesOf(&c.who), PermissionStart)
+	return len(p.Scope.Never) == 0 && len(may) > 0 && p.Scope.free(may)
+}
+
 // passOn marks an error as the runner's.
 func (c *call) passOn(err error) error {
 	c.passed = true
@@ -144,11 +153,8 @@ type guard struct{ c *call }
 
 // Permit asks the rules again, as they are by now.
 func (g *guard) Permit(pid int, start uint64) error {
-	p := g.c.g.policy.Load()
-	if len(p.Scope.Never) == 0 {
-		if may := p.may(p.rolesOf(&g.c.who), PermissionStart); len(may) > 0 && p.Scope.free(may) {
-			return nil // nothing about the process matters
-		}
+	if g.c.free() {
+		return nil
 	}
 	t, err := look(pid, start)
 	if err == nil {

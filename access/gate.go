@@ -12,21 +12,25 @@ import (
 )
 
 // Gate is a runner before a runner: what is allowed goes through, anything else
-// is refused. It is safe for use by several goroutines.
+// is refused. It is a fleet where what is behind it is one. It is safe for use
+// by several goroutines.
 type Gate struct {
 	runner session.Runner
+	remote bool // processes are those of other hosts
 	audit  *slog.Logger
 	policy atomic.Pointer[Policy]
 	rate   *limiter
 }
 
-var _ session.Runner = (*Gate)(nil)
-
-// New is the gate before a runner. Each decision becomes a line of audit, which
+// New is the gate before a runner of this host. Each decision becomes a line of audit, which
 // must take lines of level Info and write them so that nothing in a value can
 // look like another line (as JSON does). A nil policy allows nobody anything.
 func New(runner session.Runner, policy *Policy, audit *slog.Logger) (*Gate, error) {
-	g := &Gate{runner: runner, audit: audit, rate: newLimiter(Rate{})}
+	return newGate(runner, false, policy, audit)
+}
+
+func newGate(runner session.Runner, remote bool, policy *Policy, audit *slog.Logger) (*Gate, error) {
+	g := &Gate{runner: runner, remote: remote, audit: audit, rate: newLimiter(Rate{})}
 	if policy == nil {
 		policy = &Policy{}
 	}
@@ -36,7 +40,11 @@ func New(runner session.Runner, policy *Policy, audit *slog.Logger) (*Gate, erro
 // SetPolicy changes who may do what, from the next call on; also for sessions
 // that wait for their turn or run. A policy that is not valid changes nothing.
 func (g *Gate) SetPolicy(p *Policy) error {
-	if err := p.Validate(); err != nil {
+	validate := p.Validate
+	if g.remote {
+		validate = p.ValidateFleet
+	}
+	if err := validate(); err != nil {
 		return err
 	}
 	g.policy.Store(p)
@@ -59,10 +67,20 @@ func (g *Gate) Start(ctx context.Context, spec session.Spec) (started session.Se
 	if err := c.mayAskFor(spec.Requester); err != nil {
 		return session.Session{}, err
 	}
-	for _, pid := range spec.PIDs {
-		if err := c.mayProfile(pid); err != nil {
+	if g.remote {
+		if err := c.mayUse(ctx, spec.Hosts); err != nil {
 			return session.Session{}, err
 		}
+		started, err = g.runner.Start(session.WithGuard(ctx, &fleetGuard{guard{c}}), spec)
+		return started, c.passOn(err)
+	}
+	if len(spec.PIDs) == 0 {
+		if err := c.resolve(ctx, &spec); err != nil {
+			return session.Session{}, c.passOn(err)
+		}
+	}
+	if err := c.mayProfileAll(spec.PIDs); err != nil {
+		return session.Session{}, err
 	}
 	started, err = g.runner.Start(session.WithGuard(ctx, &guard{c}), spec)
 	return started, c.passOn(err)

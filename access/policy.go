@@ -65,9 +65,27 @@ func (p *Policy) Empty() bool {
 	return true
 }
 
-// Validate refuses what makes no sense, or may mean something else than it
-// seems to. Errors are *session.Error.
+// Validate refuses what makes no sense before a runner of one host, or may mean
+// something else than it seems to. Errors are *session.Error.
 func (p *Policy) Validate() error {
+	if len(p.Scope.Hosts) > 0 {
+		return bad("access.scope.hosts is about the hosts of a fleet, and this service is on one host", "write it into a poller's configuration")
+	}
+	return p.validate()
+}
+
+// ValidateFleet is Validate for before a fleet of other hosts.
+func (p *Policy) ValidateFleet() error {
+	if len(p.Scope.Allow)+len(p.Scope.Never) > 0 {
+		return bad("access.scope.allow and access.scope.never are about the processes of a host, which this service does not see", "write them into the configurations of the agents and profilers, and access.scope.hosts here")
+	}
+	if err := p.Scope.validateHosts(p); err != nil {
+		return err
+	}
+	return p.validate()
+}
+
+func (p *Policy) validate() error {
 	for _, role := range slices.Sorted(maps.Keys(p.Permissions)) {
 		if err := p.checkRole(role); err != nil {
 			return err

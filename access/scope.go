@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/carverauto/serviceradar-profiler/session"
 )
 
 // Scope says which processes may be sampled. It is about starting sessions: who
@@ -21,6 +23,17 @@ type Scope struct {
 	Allow map[string][]Rule `json:"allow"`
 	// Never are processes that nobody may have sampled, whatever his role.
 	Never []Rule `json:"never"`
+	// Hosts limits roles to the hosts that one of their rules means. A role that
+	// is not in it may all of them. It is for pollers; what is above is for the
+	// services on each host.
+	Hosts map[string][]HostRule `json:"hosts,omitempty"`
+}
+
+// HostRule means the hosts that have one of the names, if there are any, and fit
+// the labels, if there are any.
+type HostRule struct {
+	Names  []string `json:"names"`  // patterns: web-*
+	Labels string   `json:"labels"` // a selector: service=shop,env!=prod
 }
 
 // Rule means the processes to which all that it names applies, and of each
@@ -90,6 +103,46 @@ func (r *Rule) validate(where string) error {
 		return bad(where+" names a PID that is not positive", "write the number of a process: 1")
 	}
 	return nil
+}
+
+func (r *HostRule) hosts() session.Hosts { return session.Hosts{Names: r.Names, Labels: r.Labels} }
+
+// validateHosts refuses rules about hosts that make no sense.
+func (s *Scope) validateHosts(p *Policy) error {
+	for _, role := range slices.Sorted(maps.Keys(s.Hosts)) {
+		if !p.knows(role) {
+			return bad(fmt.Sprintf("access.scope.hosts is about the role %q, which nothing says what it may", role), "use admin, operator or viewer, or say it in access.permissions")
+		}
+		for i := range s.Hosts[role] {
+			of := s.Hosts[role][i].hosts()
+			if of.Empty() {
+				return bad(fmt.Sprintf("access.scope.hosts.%s has a rule that names nothing", role), "name hosts by names or labels")
+			}
+			if err := of.Validate(); err != nil {
+				return bad(fmt.Sprintf("access.scope.hosts.%s: %v", role, err), "")
+			}
+		}
+	}
+	return nil
+}
+
+// allowsHost says whether one of the roles may a host.
+func (s *Scope) allowsHost(roles []string, h *session.Host) bool {
+	return slices.ContainsFunc(roles, func(role string) bool {
+		rules, limited := s.Hosts[role]
+		return !limited || slices.ContainsFunc(rules, func(r HostRule) bool {
+			of := r.hosts()
+			return of.Mean(h.Name, h.Labels)
+		})
+	})
+}
+
+// freeOfHosts says whether one of the roles may all hosts.
+func (s *Scope) freeOfHosts(roles []string) bool {
+	return slices.ContainsFunc(roles, func(role string) bool {
+		_, limited := s.Hosts[role]
+		return !limited
+	})
 }
 
 // errUnclear is why it cannot be said whether a rule means a process.

@@ -4,9 +4,7 @@ package access
 
 import (
 	"io/fs"
-	"os/user"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/carverauto/serviceradar-profiler/process"
@@ -66,11 +64,7 @@ func look(pid int, start uint64) (*target, error) {
 func (t *target) userNames() string {
 	var names []string
 	for _, u := range t.users {
-		name := strconv.FormatUint(uint64(u), 10)
-		if known, err := user.LookupId(name); err == nil {
-			name = known.Username
-		}
-		names = append(names, name)
+		names = append(names, process.UserName(u))
 	}
 	return strings.Join(names, ",")
 }

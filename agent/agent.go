@@ -16,6 +16,7 @@ import (
 	"errors"
 	"iter"
 	"log/slog"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -27,15 +28,17 @@ import (
 
 // Options are what an agent needs besides a profiler.
 type Options struct {
+	Host    string // its name; "": as the kernel has it
 	Address string // of the profiler, for what is told of it
 	Limits  Limits
 	Log     *slog.Logger // nil: no lines
 }
 
-// Agent is a session.Runner. It is safe for use by several goroutines.
+// Agent is a session.Fleet of one. It is safe for use by several goroutines.
 type Agent struct {
 	profiler session.Runner
 	ask      func(context.Context) (remote.Report, error)
+	host     string
 	address  string
 	log      *slog.Logger
 	limits   atomic.Pointer[Limits]
@@ -49,8 +52,6 @@ type Agent struct {
 	wg     sync.WaitGroup
 }
 
-var _ session.Runner = (*Agent)(nil)
-
 // New is the agent before a profiler. Report asks the profiler how it is;
 // remote.Client has it.
 func New(profiler session.Runner, report func(context.Context) (remote.Report, error), o Options) (*Agent, error) {
@@ -58,6 +59,9 @@ func New(profiler session.Runner, report func(context.Context) (remote.Report, e
 		return nil, err
 	}
 	a := &Agent{profiler: profiler, ask: report, address: o.Address, log: o.Log, wake: make(chan struct{}, 1), wards: map[session.ID]*ward{}}
+	if a.host = o.Host; a.host == "" {
+		a.host, _ = os.Hostname() // no name is no reason to fail
+	}
 	if a.log == nil {
 		a.log = slog.New(slog.DiscardHandler)
 	}
@@ -85,6 +89,7 @@ func (a *Agent) Start(ctx context.Context, spec session.Spec) (session.Session, 
 	if who, err := auth.PeerOf(ctx); err == nil { // without a peer it is this program that asks
 		spec.Requester = cmp.Or(spec.Requester, who.Name())
 	}
+	a.here(&spec)
 	started, err := within(a, ctx, func(ctx context.Context) (session.Session, error) { return a.profiler.Start(ctx, spec) })
 	if g := session.GuardOf(ctx); err == nil && g != nil {
 		a.watchOver(&started, g)
@@ -122,6 +127,9 @@ func (a *Agent) Watch(ctx context.Context, id session.ID) iter.Seq2[session.Sess
 
 // Fetch is of session.Runner. The profile passes through as it is read.
 func (a *Agent) Fetch(ctx context.Context, id session.ID, want session.Want) (*session.Content, error) {
+	if want.Host == a.host {
+		want.Host = ""
+	}
 	content, err := a.profiler.Fetch(ctx, id, want)
 	if err = a.outcome(ctx, err); err != nil {
 		return nil, err

@@ -59,9 +59,9 @@ func (c *codes) bounded(code string) string {
 	return code
 }
 
-// Runner counts the calls to a runner, by their answers. What it stands before
+// Runner counts the calls to a fleet, by their answers. What it stands before
 // is all that refuses: put it outermost.
-func (m *Metrics) Runner(r session.Runner) session.Runner {
+func (m *Metrics) Runner(r session.Fleet) session.Fleet {
 	if m == nil {
 		return r
 	}
@@ -70,7 +70,7 @@ func (m *Metrics) Runner(r session.Runner) session.Runner {
 
 type runner struct {
 	m *Metrics
-	r session.Runner
+	r session.Fleet
 }
 
 func (c *runner) answered(call string, err error) {
@@ -119,4 +119,22 @@ func (c *runner) Cancel(ctx context.Context, id session.ID) (session.Session, er
 	s, err := c.r.Cancel(ctx, id)
 	c.answered("cancel", err)
 	return s, err
+}
+
+func (c *runner) Hosts(ctx context.Context, h session.Hosts) ([]session.Host, error) {
+	all, err := c.r.Hosts(ctx, h)
+	c.answered("hosts", err)
+	return all, err
+}
+
+func (c *runner) Processes(ctx context.Context, host string, s session.Selector, most int) ([]session.Process, error) {
+	all, err := c.r.Processes(ctx, host, s, most)
+	c.answered("processes", err)
+	return all, err
+}
+
+func (c *runner) Match(ctx context.Context, spec session.Spec) ([]session.Match, error) {
+	all, err := c.r.Match(ctx, spec)
+	c.answered("match", err)
+	return all, err
 }

@@ -258,7 +258,7 @@ func TestOff(t *testing.T) {
 	off.ConnectionRefused("x")
 	off.RPCFailed("x")
 	off.Reloaded(true)
-	var r session.Runner
+	var r session.Fleet
 	if off.Runner(r) != r {
 		t.Error("calls are counted")
 	}

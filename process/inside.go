@@ -5,7 +5,6 @@ package process
 import (
 	"fmt"
 	"os"
-	"slices"
 	"strconv"
 	"strings"
 )
@@ -33,14 +32,8 @@ func ReadInside(pid int) (Inside, error) {
 		name, values, _ := strings.Cut(line, ":")
 		switch name {
 		case "Uid":
-			for _, f := range strings.Fields(values) {
-				u, err := strconv.ParseUint(f, 10, 32)
-				if err != nil {
-					return Inside{}, fmt.Errorf("parse process status: %w", err)
-				}
-				if !slices.Contains(in.Users, uint32(u)) {
-					in.Users = append(in.Users, uint32(u))
-				}
+			if in.Users, err = parseUsers(values); err != nil {
+				return Inside{}, err
 			}
 		case "NSpid": // in all namespaces from ours to its own
 			f := strings.Fields(values)

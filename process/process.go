@@ -36,6 +36,7 @@ type Stat struct {
 	State     byte // R, S, D, T, Z (zombie), X (dead), …
 	Kernel    bool // a kernel thread
 	CPUTime   time.Duration
+	Memory    int64 // bytes of it that are in RAM; the kernel's figure is not exact
 	Threads   int
 	ParentPID int
 }
@@ -49,6 +50,8 @@ func (s *Stat) Exited() bool {
 
 // flagKernelThread is PF_KTHREAD, in the flags field since Linux 2.6.27.
 const flagKernelThread = 0x00200000
+
+var pageSize = int64(os.Getpagesize())
 
 // clockTick is USER_HZ, which is 100 on all architectures that Go runs on.
 const clockTick = time.Second / 100
@@ -75,12 +78,12 @@ func ParseStat(b []byte) (Stat, error) {
 		return Stat{}, fmt.Errorf("parse process status: %w", err)
 	}
 	f := strings.Fields(string(b[end+1:]))
-	if len(f) < 20 || len(f[0]) != 1 {
-		return Stat{}, fmt.Errorf("parse process status: %d fields after the name, want 20 or more", len(f))
+	if len(f) < 22 || len(f[0]) != 1 {
+		return Stat{}, fmt.Errorf("parse process status: %d fields after the name, want 22 or more", len(f))
 	}
 	s := Stat{ID: ID{PID: pid}, Comm: string(b[open+1 : end]), State: f[0][0]}
-	var fields [5]uint64 // ppid, flags, utime, stime, threads … by proc(5)'s numbers less 3
-	for i, n := range [5]int{6, 11, 12, 17, 19} {
+	var fields [6]uint64 // flags, utime, stime, threads … by proc(5)'s numbers less 3
+	for i, n := range [6]int{6, 11, 12, 17, 19, 21} {
 		if fields[i], err = strconv.ParseUint(f[n], 10, 64); err != nil {
 			return Stat{}, fmt.Errorf("parse process status: field %d: %w", n+3, err)
 		}
@@ -92,6 +95,7 @@ func ParseStat(b []byte) (Stat, error) {
 	s.CPUTime = time.Duration(fields[1]+fields[2]) * clockTick
 	s.Threads = int(fields[3])
 	s.Start = fields[4]
+	s.Memory = int64(fields[5]) * pageSize
 	return s, nil
 }
 

@@ -23,7 +23,7 @@ func TestParseStat(t *testing.T) {
 	line := func(name, state, flags string) string {
 		return "42 (" + name + ") " + state + strings.Replace(rest, "%s", flags, 1)
 	}
-	want := Stat{ID: ID{42, 123456}, Comm: "redis", State: 'S', CPUTime: 2 * time.Second, Threads: 9, ParentPID: 7}
+	want := Stat{ID: ID{42, 123456}, Comm: "redis", State: 'S', CPUTime: 2 * time.Second, Memory: 10 * pageSize, Threads: 9, ParentPID: 7}
 	check := func(label, in string, change func(*Stat)) {
 		t.Helper()
 		w := want

@@ -144,6 +144,9 @@ func (s *Sessions) Start(ctx context.Context, spec session.Spec) (session.Sessio
 	if err := spec.Validate(); err != nil {
 		return session.Session{}, err
 	}
+	if len(spec.PIDs) == 0 {
+		return session.Session{}, session.Invalid("no_target", "there is no process to profile: "+spec.Select.String()+" was not looked for", "ask through package host, or name processes by their PIDs")
+	}
 	limits := s.Limits()
 	if err := limits.check(&spec); err != nil {
 		return session.Session{}, err
@@ -189,7 +192,7 @@ func (s *Sessions) admit(spec session.Spec, guard session.Guard, targets []proce
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if r := s.requests[spec.RequestID]; r != nil && spec.RequestID != "" {
-		if !r.now.Spec.Same(&spec) {
+		if !r.now.Spec.SameRequest(&spec) {
 			return nil, session.Invalid("request_id_reused", fmt.Sprintf("the request ID %q was used for another session (%s)", spec.RequestID, r.now.ID),
 				"make up a new one for each request")
 		}
@@ -289,6 +292,17 @@ func (s *Sessions) create(spec session.Spec, targets []process.ID) *run {
 	s.runs[r.now.ID] = r
 	s.remember(r, &spec)
 	return r
+}
+
+// Requested is the session that a request ID led to, also one that is about to
+// begin.
+func (s *Sessions) Requested(requestID string) (session.Session, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if r := s.requests[requestID]; r != nil && requestID != "" {
+		return r.view(), true
+	}
+	return session.Session{}, false
 }
 
 func (s *Sessions) find(id session.ID) (*run, error) {

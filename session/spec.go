@@ -66,6 +66,17 @@ func (s *Spec) Same(o *Spec) bool {
 		s.Children == o.Children && s.Duration == o.Duration && s.Frequency == o.Frequency
 }
 
+// SameRequest says whether two specs may be one request that is made twice:
+// where a selector chose the processes, it may mean others by now.
+func (s *Spec) SameRequest(o *Spec) bool {
+	if s.Select.Empty() || o.Select.Empty() {
+		return s.Same(o)
+	}
+	a, b := *s, *o
+	a.PIDs, b.PIDs = nil, nil
+	return a.Same(&b)
+}
+
 // Validate checks what can be checked without asking the kernel. The error is
 // an *Error of kind ErrInvalid.
 func (s *Spec) Validate() error {

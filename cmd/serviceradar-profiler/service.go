@@ -16,6 +16,7 @@ import (
 	"github.com/carverauto/serviceradar-profiler/access"
 	"github.com/carverauto/serviceradar-profiler/auth"
 	"github.com/carverauto/serviceradar-profiler/daemon"
+	"github.com/carverauto/serviceradar-profiler/host"
 	"github.com/carverauto/serviceradar-profiler/metrics"
 	"github.com/carverauto/serviceradar-profiler/profiler"
 	"github.com/carverauto/serviceradar-profiler/remote"
@@ -39,7 +40,7 @@ type service struct {
 	creds       credentials.TransportCredentials
 	recorder    *profiler.Recorder
 	sessions    *profiler.Sessions
-	gate        *access.Gate // before sessions
+	gate        *access.Gate // before this host and its sessions
 	server      *grpc.Server
 	connections remote.Connections
 	metrics     *metrics.Metrics
@@ -98,11 +99,11 @@ func (s *service) listen() (err error) {
 	if s.creds, err = c.Security.ServerCredentials(c.ListenAddr, s.Log); err != nil {
 		return c.source.Wrong("security", err)
 	}
-	host, err := os.Hostname()
+	hostname, err := os.Hostname()
 	if err != nil {
 		return fmt.Errorf("find this host's name: %w", err)
 	}
-	if s.tracing, err = tracing.Start(&c.Tracing, tracing.About{Name: name, Version: version.String(), Host: host}, s.Log); err != nil {
+	if s.tracing, err = tracing.Start(&c.Tracing, tracing.About{Name: name, Version: version.String(), Host: hostname}, s.Log); err != nil {
 		return c.source.Wrong("tracing", err)
 	}
 	if err = s.Listen(c.ListenAddr); err != nil {
@@ -139,7 +140,9 @@ func (s *service) prepare() (err error) {
 	}
 	s.sessions.Log = s.Log
 	s.sessions.Changed = func(c profiler.Change) { s.metrics.Session(&c.Session, c.Turn, c.Meta) }
-	if s.gate, err = access.New(s.tracing.Runner(s.sessions), &s.settings.Access, s.Audit); err != nil {
+	here := host.New(s.tracing.Runner(s.sessions), host.Options{Version: version.String(), Requested: s.sessions.Requested,
+		Health: func() host.Health { return host.Health(s.sessions.Health()) }})
+	if s.gate, err = access.New(here, &s.settings.Access, s.Audit); err != nil {
 		return err
 	}
 	if s.settings.Access.Empty() {
@@ -153,14 +156,14 @@ func (s *service) prepare() (err error) {
 
 // register puts both interfaces onto the server: ours and ServiceRadar's.
 func (s *service) register() error {
-	host, err := os.Hostname()
+	hostname, err := os.Hostname()
 	if err != nil {
 		return fmt.Errorf("find this host's name: %w", err)
 	}
 	runner := s.metrics.Runner(s.gate)
 	remote.NewServer(runner, s.settings.Profiler.ChunkSizeBytes).Register(s.server)
 	remote.RegisterServiceRadar(s.server, runner, remote.About{
-		Host: host, HostIP: daemon.HostIP(s.settings.ListenAddr, s.settings.HostIP), Version: version.String(),
+		Host: hostname, HostIP: daemon.HostIP(s.settings.ListenAddr, s.settings.HostIP), Version: version.String(),
 		Limits: func() remote.Limits {
 			limits := s.sessions.Limits()
 			return remote.Limits{

@@ -27,6 +27,9 @@ type Fixture struct {
 	// Hottest twice as much as in any other. It ends with the test at the latest.
 	Busy    func(t testing.TB) Target
 	Hottest string
+	// Named starts one that works as Busy's does, by a name of its own. RunFleet
+	// alone needs it.
+	Named func(t testing.TB, name string) Target
 	// Idle starts one that sleeps.
 	Idle func(t testing.TB) Target
 

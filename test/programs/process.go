@@ -6,7 +6,9 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -29,6 +31,7 @@ type Options struct {
 	Flags []string // added for the compiler
 	Args  []string // of the program
 	Dir   string   // to build in; a temporary one if empty
+	As    string   // the name to run it by; that of the source if empty
 }
 
 // Start builds a program, starts it, waits until it is ready and stops it when
@@ -45,6 +48,13 @@ func Start(t testing.TB, name string, o Options) *Process {
 	path, err := p.Build(o.Dir, o.Flags...)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if o.As != "" {
+		built := path
+		path = filepath.Join(o.Dir, o.As)
+		if err := os.Rename(built, path); err != nil {
+			t.Fatal(err)
+		}
 	}
 	running, err := Launch(exec.Command(path, o.Args...), "ready")
 	if err != nil {
