@@ -51,7 +51,7 @@ func TestNotices(t *testing.T) {
 		}
 		heard = append(heard, notice.Kind)
 	}
-	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); {
+	for end := time.Now().Add(patience); time.Now().Before(end); {
 		if n.Wait(); true {
 			n.Read(hear)
 		}

@@ -3,11 +3,14 @@
 package sampler_test
 
 import (
+	"bufio"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"testing"
 	"time"
 
@@ -28,6 +31,7 @@ func TestMain(m *testing.M) {
 		for range runtime.NumCPU() - 1 {
 			go spin()
 		}
+		ready()
 		spin()
 	case forking:
 		os.Stdin.Read(make([]byte, 1))
@@ -39,6 +43,10 @@ func TestMain(m *testing.M) {
 	}
 	os.Exit(m.Run())
 }
+
+// ready is what a target says once it is what the test wants to see: before, it
+// is being executed, sets up its runtime, or is on its way there.
+func ready() { fmt.Println("ready") }
 
 var sink uint64
 
@@ -57,6 +65,10 @@ func child(what string) *exec.Cmd {
 func start(t *testing.T, what string) int {
 	t.Helper()
 	c := child(what)
+	out, err := c.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
 	if err := c.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -64,6 +76,9 @@ func start(t *testing.T, what string) int {
 		c.Process.Kill()
 		c.Wait()
 	})
+	if line, err := bufio.NewReader(out).ReadString('\n'); line != "ready\n" {
+		t.Fatalf("target %s: %q, %v", what, line, err)
+	}
 	return c.Process.Pid
 }
 
@@ -82,9 +97,32 @@ func open(t *testing.T) *sampler.BPF {
 	return s
 }
 
-// run samples for a while and checks that nothing got out of the books: each
-// sample that the kernel side took was handed over or counted as lost.
-func run(t *testing.T, s sampler.Sampler, f profile.Frequency, d time.Duration, each func(sampler.Count)) sampler.Totals {
+// patience is how long anything may take: to see that it never comes, not how
+// fast it is. Machines that emulate this one are slow, others are full.
+const patience = 2 * time.Minute
+
+// await waits for something that must come.
+func await(t *testing.T, what string, came func() bool) {
+	t.Helper()
+	for end := time.Now().Add(patience); !came(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("in %v: not %s", patience, what)
+		}
+	}
+}
+
+// works waits until a process has used some CPU time more.
+func works(t *testing.T, pid int, more time.Duration) {
+	t.Helper()
+	before := cpuTime(t, pid)
+	await(t, "enough CPU time", func() bool { return cpuTime(t, pid) >= before+more })
+}
+
+// run samples until there are so many samples, and all else that a test needs to
+// judge them; if that does not come the test judges what there is. It checks
+// that nothing got out of the books: each sample that the kernel side took was
+// handed over or counted as lost.
+func run(t *testing.T, s sampler.Sampler, f profile.Frequency, samples uint64, each func(sampler.Count), needs ...func() bool) sampler.Totals {
 	t.Helper()
 	var handed uint64
 	counted := func(c sampler.Count) {
@@ -96,7 +134,12 @@ func run(t *testing.T, s sampler.Sampler, f profile.Frequency, d time.Duration, 
 	if err := s.Start(f); err != nil {
 		t.Fatal(err)
 	}
-	for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(s.LookInterval()) {
+	lacks := func(need func() bool) bool { return !need() }
+	for end := time.Now().Add(patience); handed < samples || slices.ContainsFunc(needs, lacks); time.Sleep(s.LookInterval()) {
+		if time.Now().After(end) {
+			t.Logf("%d samples in %v, want %d and what else is needed", handed, patience, samples)
+			break
+		}
 		if err := s.Drain(counted); err != nil {
 			t.Fatal(err)
 		}
@@ -114,6 +157,18 @@ func run(t *testing.T, s sampler.Sampler, f profile.Frequency, d time.Duration, 
 	return totals
 }
 
+// taken waits until a sampler took so many samples, without a drain.
+func taken(t *testing.T, s *sampler.BPF, samples uint64) {
+	t.Helper()
+	await(t, "enough samples", func() bool {
+		totals, err := s.Totals()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return totals.Samples >= samples
+	})
+}
+
 func TestSampleOnlyTheTarget(t *testing.T) {
 	target, other := start(t, busy), start(t, busy)
 	s := open(t)
@@ -121,7 +176,8 @@ func TestSampleOnlyTheTarget(t *testing.T) {
 		t.Fatal(err)
 	}
 	threads := map[int]bool{}
-	totals := run(t, s, 499, time.Second, func(c sampler.Count) {
+	all := func() bool { return len(threads) >= runtime.NumCPU() }
+	totals := run(t, s, 499, 300, func(c sampler.Count) {
 		if c.Thread.PID != target {
 			t.Errorf("sampled process %d, want only %d (not %d)", c.Thread.PID, target, other)
 		}
@@ -132,8 +188,8 @@ func TestSampleOnlyTheTarget(t *testing.T) {
 			t.Error("no thread name")
 		}
 		threads[c.Thread.TID] = true
-	})
-	if len(threads) < runtime.NumCPU() {
+	}, all)
+	if !all() {
 		t.Errorf("saw %d threads, want at least the %d that spin", len(threads), runtime.NumCPU())
 	}
 	if totals.FirstSample == 0 {
@@ -147,7 +203,7 @@ func TestHighFrequencyLosesNothing(t *testing.T) {
 	if err := s.AddTarget(start(t, busy)); err != nil {
 		t.Fatal(err)
 	}
-	if totals := run(t, s, 9999, 2*time.Second, nil); totals.Lost > totals.Samples/1000 {
+	if totals := run(t, s, 9999, 10_000, nil); totals.Lost > totals.Samples/1000 {
 		t.Errorf("lost %d of %d samples", totals.Lost, totals.Samples)
 	}
 }
@@ -164,7 +220,7 @@ func TestNoDrainCountsLost(t *testing.T) {
 	if err := s.Start(9999); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(time.Second)
+	taken(t, s, 5000)
 	if err := s.Stop(); err != nil {
 		t.Fatal(err)
 	}
@@ -186,20 +242,22 @@ func TestRemoveTarget(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	time.Sleep(100 * time.Millisecond)
+	taken(t, s, 20)
 	if err := s.RemoveTarget(target); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.RemoveTarget(target); err != nil {
 		t.Error("removing it again: ", err)
 	}
-	time.Sleep(10 * time.Millisecond)
-	before, err := s.Totals()
-	if err != nil {
-		t.Fatal(err)
+	// A sample that was being taken may end a little later, one a CPU.
+	var before, after sampler.Totals
+	var err error
+	for try := 0; try < 2 || err == nil && before.Samples != after.Samples && try < 5; try++ {
+		before = after
+		works(t, target, 100*time.Millisecond)
+		after, err = s.Totals()
 	}
-	time.Sleep(100 * time.Millisecond)
-	if after, err := s.Totals(); err != nil || after.Samples != before.Samples || before.Samples == 0 {
+	if err != nil || after.Samples != before.Samples {
 		t.Errorf("%d samples when removed, %d later (%v)", before.Samples, after.Samples, err)
 	}
 }

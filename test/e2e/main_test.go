@@ -108,8 +108,7 @@ type recording struct {
 	stderr string
 	lines  []folded.Line // without a file, nil
 	meta   profile.Metadata
-	exists bool          // the output file
-	stolen time.Duration // from all CPUs meanwhile, by the hypervisor
+	exists bool // the output file
 }
 
 // command prepares srprof record with folded output and metadata in dir.
@@ -125,13 +124,21 @@ const hangs = 4 * time.Minute
 // record runs srprof record to its end, whatever that is.
 func record(t *testing.T, args ...string) *recording {
 	t.Helper()
+	return recordBy(t, nil, args...)
+}
+
+// recordBy is record, run by another command.
+func recordBy(t *testing.T, by []string, args ...string) *recording {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), hangs)
 	defer cancel()
 	dir := t.TempDir()
 	c := command(ctx, dir, args...)
+	if len(by) > 0 {
+		c.Path, c.Args = by[0], append(by, c.Args...)
+	}
 	var out, stderr bytes.Buffer
 	c.Stdout, c.Stderr = &out, &stderr
-	before := programs.Stolen(t)
 	err := c.Run()
 	if ctx.Err() != nil {
 		t.Fatalf("srprof %q does not end: %s", args, &stderr)
@@ -139,9 +146,7 @@ func record(t *testing.T, args ...string) *recording {
 	if out.Len() > 0 {
 		t.Errorf("srprof writes to standard output although a file was asked for: %.200q", out.String())
 	}
-	r := read(t, dir, exitCode(t, err), stderr.String())
-	r.stolen = programs.Stolen(t) - before
-	return r
+	return read(t, dir, exitCode(t, err), stderr.String())
 }
 
 func exitCode(t *testing.T, err error) int {
