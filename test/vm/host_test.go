@@ -27,6 +27,7 @@ var hostPackages = []string{"systemd", "systemd-sysv", "procps", "passwd", "init
 // TestHost installs our packages on a Debian that has just been installed, with
 // systemd as its first process, and uses, upgrades and removes them.
 func TestHost(t *testing.T) {
+	t.Parallel()
 	image := images(t)[hostKernel]
 	m := machines["amd64"]
 	need(t, m.qemu, compilers["amd64"], "go", "mmdebstrap", "git")

@@ -46,6 +46,7 @@ var kernels = []kernel{
 }
 
 func TestKernels(t *testing.T) {
+	t.Parallel()
 	if path := os.Getenv(ownKernel); path != "" {
 		arch, err := archOf(path)
 		if err != nil {
@@ -57,7 +58,10 @@ func TestKernels(t *testing.T) {
 	images := images(t)
 	for i := range kernels {
 		k := &kernels[i]
-		t.Run(strings.ReplaceAll(k.name, " ", "_"), func(t *testing.T) { boot(t, k, images[k.name]) })
+		t.Run(strings.ReplaceAll(k.name, " ", "_"), func(t *testing.T) {
+			t.Parallel() // most of the time a machine has but one busy CPU
+			boot(t, k, images[k.name])
+		})
 	}
 }
 

@@ -22,12 +22,17 @@ import (
 // disturbance is what happens to the machine during a recording.
 type disturbance struct {
 	samples atomic.Uint64 // so far
+	ended   chan struct{} // when the recording has
 }
+
+// hangs is how long something may take: to see that it never comes, not how
+// fast it is.
+const hangs = 5 * time.Minute
 
 // more waits for so many samples more.
 func (d *disturbance) more(n uint64) error {
 	from := d.samples.Load()
-	for end := time.Now().Add(3 * time.Minute); d.samples.Load() < from+n; time.Sleep(50 * time.Millisecond) {
+	for end := time.Now().Add(hangs); d.samples.Load() < from+n; time.Sleep(50 * time.Millisecond) {
 		if time.Now().After(end) {
 			return fmt.Errorf("%d samples are followed by %d more, want %d", from, d.samples.Load()-from, n)
 		}
@@ -38,14 +43,16 @@ func (d *disturbance) more(n uint64) error {
 // disturbed records a busy program for some time, or until what happens
 // meanwhile has happened, if that is sooner.
 func disturbed(lasts time.Duration, happens func(*disturbance) error) (*profile.Profile, error) {
-	busy, err := programs.Launch(exec.Command("/bin/threads", "2"), "ready")
+	// Two threads that work, so that the first CPU always has one: the other one
+	// is not sampled any more when it comes back (docs/limits.md).
+	busy, err := programs.Launch(exec.Command("/bin/threads", "4"), "ready")
 	if err != nil {
 		return nil, err
 	}
 	defer busy.Stop()
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
-	d := &disturbance{}
+	d := &disturbance{ended: make(chan struct{})}
 	happened := make(chan error, 1)
 	go func() {
 		happened <- happens(d)
@@ -53,6 +60,7 @@ func disturbed(lasts time.Duration, happens func(*disturbance) error) (*profile.
 	}()
 	p, err := profiler.Record(ctx, session.Spec{PIDs: []int{busy.PID}, Duration: lasts, Frequency: frequency},
 		func(p session.Progress) { d.samples.Store(p.Samples) })
+	close(d.ended)
 	return p, errors.Join(err, <-happened)
 }
 
@@ -61,11 +69,11 @@ const day = 24 * time.Hour
 // clockJumps sets the clock of the wall back and forth. Nothing may depend on
 // it: a session lasts as long as it was asked to.
 func clockJumps() (details string, err error) {
-	const lasts = 6 * time.Second
+	const lasts = 4 * time.Second
 	began := time.Now()
-	p, err := disturbed(lasts, func(*disturbance) error {
+	p, err := disturbed(lasts, func(d *disturbance) error {
 		for _, by := range []time.Duration{-day, 2 * day, -day} {
-			time.Sleep(time.Second)
+			time.Sleep(lasts / 5)
 			var now unix.Timespec
 			if err := unix.ClockGettime(unix.CLOCK_REALTIME, &now); err != nil {
 				return err
@@ -75,8 +83,12 @@ func clockJumps() (details string, err error) {
 				return fmt.Errorf("set the clock: %w", err)
 			}
 		}
-		time.Sleep(2 * lasts) // what ends the recording is its duration
-		return nil
+		select { // what ends the recording is its duration
+		case <-d.ended:
+			return nil
+		case <-time.After(hangs):
+			return errors.New("the recording does not end")
+		}
 	})
 	if err != nil {
 		return "", err
