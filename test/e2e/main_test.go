@@ -124,11 +124,18 @@ const hangs = 4 * time.Minute
 // record runs srprof record to its end, whatever that is.
 func record(t *testing.T, args ...string) *recording {
 	t.Helper()
-	return recordBy(t, nil, args...)
+	return recordBy(t, nil, nil, args...)
+}
+
+// recordWhile is record during which something happens, once it samples: how
+// long srprof takes to begin is the machine's affair.
+func recordWhile(t *testing.T, happens func(), args ...string) *recording {
+	t.Helper()
+	return recordBy(t, nil, happens, args...)
 }
 
 // recordBy is record, run by another command.
-func recordBy(t *testing.T, by []string, args ...string) *recording {
+func recordBy(t *testing.T, by []string, happens func(), args ...string) *recording {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), hangs)
 	defer cancel()
@@ -139,7 +146,20 @@ func recordBy(t *testing.T, by []string, args ...string) *recording {
 	}
 	var out, stderr bytes.Buffer
 	c.Stdout, c.Stderr = &out, &stderr
-	err := c.Run()
+	err := c.Start()
+	if err == nil && happens != nil {
+		happened := make(chan bool)
+		go func() {
+			defer close(happened)
+			if sampling(c.Process.Pid) {
+				happens()
+			}
+		}()
+		defer func() { <-happened }()
+	}
+	if err == nil {
+		err = c.Wait()
+	}
 	if ctx.Err() != nil {
 		t.Fatalf("srprof %q does not end: %s", args, &stderr)
 	}
@@ -147,6 +167,22 @@ func recordBy(t *testing.T, by []string, args ...string) *recording {
 		t.Errorf("srprof writes to standard output although a file was asked for: %.200q", out.String())
 	}
 	return read(t, dir, exitCode(t, err), stderr.String())
+}
+
+// sampling waits until a process has perf events; false says that it ended.
+func sampling(pid int) bool {
+	dir := fmt.Sprintf("/proc/%d/fd", pid)
+	for ; ; time.Sleep(5 * time.Millisecond) {
+		fds, err := os.ReadDir(dir)
+		if err != nil || len(fds) == 0 {
+			return false
+		}
+		for _, fd := range fds {
+			if to, err := os.Readlink(filepath.Join(dir, fd.Name())); err == nil && to == "anon_inode:[perf_event]" {
+				return true
+			}
+		}
+	}
 }
 
 func exitCode(t *testing.T, err error) int {
@@ -250,5 +286,21 @@ const often = "999"
 // sample records a process for two seconds.
 func sample(t *testing.T, pid int, more ...string) *recording {
 	t.Helper()
-	return record(t, append([]string{"--pid", strconv.Itoa(pid), "--frequency", often, "--duration", "2s"}, more...)...).succeeded(t)
+	return sampleWhile(t, nil, pid, more...)
+}
+
+// sampleWhile is sample during which something happens.
+func sampleWhile(t *testing.T, happens func(), pid int, more ...string) *recording {
+	t.Helper()
+	return recordWhile(t, happens, append([]string{"--pid", strconv.Itoa(pid), "--frequency", often, "--duration", "2s"}, more...)...).succeeded(t)
+}
+
+// after is something that happens so long after a recording began.
+func after(t *testing.T, d time.Duration, do func() error) (happens func()) {
+	return func() {
+		time.Sleep(d)
+		if err := do(); err != nil {
+			t.Error(err)
+		}
+	}
 }

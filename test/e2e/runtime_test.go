@@ -31,14 +31,9 @@ func mapOf(t *testing.T, pid int) string {
 	return p
 }
 
-// soon says something to a program while it is sampled.
-func soon(t *testing.T, p *programs.Process, what string) {
-	t.Helper()
-	time.AfterFunc(time.Second, func() {
-		if err := p.Say(what); err != nil {
-			t.Error(err)
-		}
-	})
+// soon says something to a program that is sampled.
+func soon(t *testing.T, p *programs.Process, what string) (happens func()) {
+	return after(t, time.Second, func() error { return p.Say(what) })
 }
 
 // warned reports a warning, or what is said of code without a name, that is
@@ -61,16 +56,14 @@ func TestPerfMap(t *testing.T) {
 	r.warned(t, false, "made at run time")
 
 	// What was compiled anew has its new name, and only that.
-	soon(t, p, "t")
-	r = sample(t, p.PID)
+	r = sampleWhile(t, soon(t, p, "t"), p.PID)
 	want(t, "the function that came", r.in("run", "third"), 0.4)
 	if old := r.in("second"); old > 0 {
 		t.Errorf("%.1f %% of the samples have the name of what was replaced", 100*old)
 	}
 
 	// The map is gone when names are looked for.
-	soon(t, p, "x")
-	r = record(t, "--pid", strconv.Itoa(p.PID), "--frequency", often, "--duration", "1m").succeeded(t)
+	r = recordWhile(t, soon(t, p, "x"), "--pid", strconv.Itoa(p.PID), "--frequency", often, "--duration", "1m").succeeded(t)
 	want(t, "a process that is gone, and its map", r.in("run", "first function")+r.in("run", "third"), 0.95)
 }
 
@@ -89,16 +82,14 @@ func TestPerfMapGrows(t *testing.T) {
 	r := sample(t, p.PID)
 	want(t, "what is not in the map", r.in("run", "[anonymous]"), 0.4)
 	r.warned(t, true, "[anonymous]", "not in the process's own list")
-	soon(t, p, "n")
-	sample(t, p.PID).as(t, "perfmap.c")
+	sampleWhile(t, soon(t, p, "n"), p.PID).as(t, "perfmap.c")
 }
 
 // A child runs what its parent made.
 func TestPerfMapOfParent(t *testing.T) {
 	p := start(t, "perfmap.c", programs.Options{})
 	mapOf(t, p.PID)
-	soon(t, p, "f")
-	r := sample(t, p.PID, "--children", "--duration", "3s").as(t, "perfmap.c")
+	r := sampleWhile(t, soon(t, p, "f"), p.PID, "--children", "--duration", "3s").as(t, "perfmap.c")
 	if r.meta.Threads != 2 {
 		t.Errorf("%d threads, want the parent's and the child's", r.meta.Threads)
 	}
@@ -126,8 +117,7 @@ func TestPerfMapInNamespaces(t *testing.T) {
 	}
 	sample(t, inside[0]).as(t, "perfmap.c")
 	// Its namespaces end with it.
-	soon(t, p, "x")
-	r := record(t, "--pid", strconv.Itoa(inside[0]), "--frequency", often, "--duration", "1m").succeeded(t)
+	r := recordWhile(t, soon(t, p, "x"), "--pid", strconv.Itoa(inside[0]), "--frequency", often, "--duration", "1m").succeeded(t)
 	want(t, "a container that is gone", r.in("run", "first function")+r.in("run", "second"), 0.95)
 }
 
@@ -308,18 +298,13 @@ func TestJava(t *testing.T) {
 	// the map. The compiler settles in its own time: all there is to do is done.
 	functions := []string{"int Hot.work(", "int Hot.threeQuarters(", "int Hot.oneQuarter(", "int Hot.run(", "void Hot.main("}
 	for try := range 6 {
-		told := make(chan error, 1)
-		time.AfterFunc(time.Second, func() {
+		r = sampleWhile(t, after(t, time.Second, func() error {
 			out, err := exec.Command("jcmd", strconv.Itoa(p.PID), "Compiler.perfmap").CombinedOutput()
 			if err != nil {
 				err = fmt.Errorf("%w: %s", err, out)
 			}
-			told <- err
-		})
-		r = sample(t, p.PID, "--duration", "3s")
-		if err := <-told; err != nil {
-			t.Fatal(err)
-		}
+			return err
+		}), p.PID, "--duration", "3s")
 		if all := r.any(functions); all > 0.9 || try == 5 {
 			isHot(t, r, functions...)
 			return

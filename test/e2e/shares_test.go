@@ -153,17 +153,13 @@ func onlyChild(t *testing.T, pid int) int {
 // whatever was taken is kept or counted as lost.
 func TestThousandThreads(t *testing.T) {
 	p := start(t, "threads.c", programs.Options{Args: []string{"1000"}})
-	born := time.AfterFunc(time.Second, func() {
-		if err := p.Tell(); err != nil {
-			t.Error(err)
-		}
-	})
-	defer born.Stop()
+	births := after(t, time.Second, p.Tell)
 	// With two CPUs to itself each thread gets its turn every 1.5 s or so, for
 	// three periods at least, so 10 s leave none out by chance. Where something
 	// else runs on the machine it takes longer, but not for ever.
 	for _, duration := range []string{"10s", "20s", "40s", "80s", "160s"} {
-		r := complete(t, p.PID, duration).as(t, "threads.c")
+		r := complete(t, p.PID, duration, births).as(t, "threads.c")
+		births = nil
 		if r.meta.Threads >= 1000 { // the main thread, which waits, may be one more
 			return
 		}
@@ -176,12 +172,12 @@ func TestThousandThreads(t *testing.T) {
 // as the kernel's clock gave meanwhile: nothing is lost uncounted, and nothing
 // is counted twice. That every sample taken is kept or counted is checked to the
 // last one in package sampler; this is about samples never taken.
-func complete(t *testing.T, pid int, duration string) *recording {
+func complete(t *testing.T, pid int, duration string, happens func()) *recording {
 	t.Helper()
 	ticks := programs.StartTicks(t, 999)
 	defer ticks.Stop()
 	// Beside a thousand busy threads nobody else gets his turn soon.
-	r := recordBy(t, []string{"/usr/bin/nice", "-n", "-20"}, "--pid", fmt.Sprint(pid), "--frequency", "999", "--duration", duration).succeeded(t)
+	r := recordBy(t, []string{"/usr/bin/nice", "-n", "-20"}, happens, "--pid", fmt.Sprint(pid), "--frequency", "999", "--duration", duration).succeeded(t)
 	m := &r.meta
 	want := float64(ticks.Of(t, pid, m.Start, m.Start.Add(m.Duration())))
 	got := float64(m.Counts.Samples + m.Counts.Lost)
@@ -200,7 +196,7 @@ func TestMinute(t *testing.T) {
 		t.Skip("takes a minute")
 	}
 	p := start(t, "goroutines", programs.Options{})
-	complete(t, p.PID, "60s").as(t, "goroutines")
+	complete(t, p.PID, "60s", nil).as(t, "goroutines")
 }
 
 // Code built without frame pointers shows whole stacks too: nearly all reach

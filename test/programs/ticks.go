@@ -37,7 +37,7 @@ func StartTicks(t testing.TB, hz uint64) *Ticks {
 		Size:        uint32(unsafe.Sizeof(unix.PerfEventAttr{})),
 		Sample:      hz,
 		Sample_type: unix.PERF_SAMPLE_TID | unix.PERF_SAMPLE_TIME,
-		Bits:        unix.PerfBitFreq | unix.PerfBitExcludeIdle | unix.PerfBitUseClockID | unix.PerfBitWatermark,
+		Bits:        unix.PerfBitFreq | unix.PerfBitExcludeIdle | unix.PerfBitUseClockID | unix.PerfBitWatermark | unix.PerfBitTask,
 		Clockid:     unix.CLOCK_MONOTONIC,
 		Wakeup:      1 << 30, // never
 	}
@@ -76,8 +76,8 @@ func (c *Ticks) Stop() {
 	c.rings, c.fds = nil, nil
 }
 
-// Of is how often a process was running when the clocks ticked, between two
-// times of the wall's clock.
+// Of is how often a process, or one that was born of it meanwhile, was running
+// when the clocks ticked, between two times of the wall's clock.
 func (c *Ticks) Of(t testing.TB, pid int, from, to time.Time) int {
 	t.Helper()
 	var now unix.Timespec
@@ -85,7 +85,39 @@ func (c *Ticks) Of(t testing.TB, pid int, from, to time.Time) int {
 		t.Fatal(err)
 	}
 	boot := time.Now().Add(-time.Duration(now.Nano()))
+	parents, ticks := map[int]int{}, map[int]int{} // by process
+	number := func(b []byte, at int) int { return int(binary.NativeEndian.Uint32(b[at:])) }
+	c.records(t, func(b []byte) {
+		switch number(b, 0) {
+		case unix.PERF_RECORD_SAMPLE: // process, thread, time
+			at := boot.Add(time.Duration(binary.NativeEndian.Uint64(b[16:])))
+			if !at.Before(from) && at.Before(to) {
+				ticks[number(b, 8)]++
+			}
+		case unix.PERF_RECORD_FORK: // process, parent, and their threads
+			if child, parent := number(b, 8), number(b, 12); child != parent {
+				parents[child] = parent
+			}
+		case unix.PERF_RECORD_EXIT:
+		default:
+			t.Fatalf("a clock has a record of kind %d", number(b, 0))
+		}
+	})
 	n := 0
+	for of, count := range ticks {
+		for of != pid && of != 0 {
+			of = parents[of]
+		}
+		if of == pid {
+			n += count
+		}
+	}
+	return n
+}
+
+// records hands over all records so far.
+func (c *Ticks) records(t testing.TB, each func(record []byte)) {
+	t.Helper()
 	for _, ring := range c.rings {
 		// perf_event_open(2), "MMAP layout": a page of control, then records. Where
 		// the mapping can be written to, what was not taken out is not written over,
@@ -96,14 +128,7 @@ func (c *Ticks) Of(t testing.TB, pid int, from, to time.Time) int {
 			t.Fatal("the clock has ticked more than it has room for")
 		}
 		for b := data[:head]; len(b) >= 8; b = b[binary.NativeEndian.Uint16(b[6:]):] {
-			if kind := binary.NativeEndian.Uint32(b); kind != unix.PERF_RECORD_SAMPLE {
-				t.Fatalf("a clock has a record of kind %d, want ticks alone", kind)
-			}
-			at := boot.Add(time.Duration(binary.NativeEndian.Uint64(b[16:])))
-			if int(binary.NativeEndian.Uint32(b[8:])) == pid && !at.Before(from) && at.Before(to) {
-				n++
-			}
+			each(b)
 		}
 	}
-	return n
 }
