@@ -4,7 +4,6 @@ package e2e_test
 
 import (
 	"bytes"
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -194,41 +193,25 @@ func with(r *recording, frame string) (lines []folded.Line) {
 func TestNothingRemains(t *testing.T) {
 	need(t, "bpftool", "bpftool")
 	p := start(t, "split.c", programs.Options{})
-	before := inKernel(t)
 	for _, signal := range []os.Signal{syscall.SIGKILL, syscall.SIGINT} {
 		dir := t.TempDir()
 		c := command(t.Context(), dir, "--pid", strconv.Itoa(p.PID), "--duration", "1m")
 		if err := c.Start(); err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, "srprof has nothing in the kernel while it samples", func() bool { return inKernel(t) != before })
+		if !sampling(c.Process.Pid) {
+			t.Fatalf("srprof ends by itself: %v", c.Wait())
+		}
+		ids, _ := inKernelOf(t, c.Process.Pid)
+		if len(remaining(t, ids)) < 10 {
+			t.Fatalf("srprof has only %q in the kernel while it samples", ids)
+		}
 		if err := c.Process.Signal(signal); err != nil {
 			t.Fatal(err)
 		}
 		_ = c.Wait() // killed
-		eventually(t, "programs or maps remain after "+signal.String(), func() bool { return inKernel(t) == before })
+		eventually(t, "programs or maps remain after "+signal.String(), func() bool { return len(remaining(t, ids)) == 0 })
 	}
-}
-
-// inKernel tells our programs and maps by their names, which nothing else on
-// this machine uses together.
-func inKernel(t *testing.T) string {
-	t.Helper()
-	var found []string
-	for _, kind := range []string{"prog", "map"} {
-		out, err := exec.Command("bpftool", kind, "list").Output()
-		if err != nil {
-			t.Fatal(err)
-		}
-		for line := range strings.Lines(string(out)) {
-			for _, name := range []string{"name sample ", "name counts_0 ", "name stacks_0 ", "name regions ", "name targets ", "name cpus ", "name current_config "} {
-				if strings.Contains(line, name) {
-					found = append(found, fmt.Sprint(kind, " ", line))
-				}
-			}
-		}
-	}
-	return strings.Join(found, "")
 }
 
 // eventually waits for what the kernel does in its own time. The limit is only

@@ -170,7 +170,7 @@ func TestCompiler(t *testing.T) {
 func largeSource() string {
 	var b strings.Builder
 	b.WriteString("extern double sink(double);\n")
-	for i := range 500 {
+	for i := range 200 {
 		fmt.Fprintf(&b, "double f%d(double *a, int n) { double s = %d; for (int i = 0; i < n; i++) { for (int j = i; j < n; j += %d) s += a[i] * a[j] - sink(s); if (s > %d) a[i] = s / (i + %d); else switch (i %% 7) { case 0: s *= 2; break; case 3: s -= a[0]; break; case 5: return sink(s); } } return s; }\n",
 			i, i, i%5+1, i*3, i+1)
 	}

@@ -323,12 +323,17 @@ func TestServiceTargets(t *testing.T) {
 	})
 	t.Run("executes", func(t *testing.T) {
 		p := start(t, "execs.c", programs.Options{Args: []string{built(t, "split.c")}})
-		id := s.srprof(t, "start", "--pid", strconv.Itoa(p.PID), "--frequency", often, "--duration", "3s").ok(t)
-		eventually(t, "too few samples", func() bool { return s.get(t, id).Progress.Samples > 500 })
+		id := s.srprof(t, "start", "--pid", strconv.Itoa(p.PID), "--frequency", often, "--duration", "5m").ok(t)
+		samples := func(n uint64) {
+			t.Helper()
+			eventually(t, "too few samples", func() bool { return s.get(t, id).Progress.Samples > n })
+		}
+		samples(500)
 		if err := p.Tell(); err != nil {
 			t.Fatal(err)
 		}
-		s.srprof(t, "watch", id).ok(t)
+		samples(s.get(t, id).Progress.Samples + 500)
+		s.srprof(t, "cancel", id).ok(t)
 		r := s.fetch(t, id)
 		if before, after := r.in("worker", "before_exec"), r.in("main", "run"); before < 0.1 || after < 0.1 || before+after < 0.95 {
 			t.Errorf("%.2f before the exec and %.2f after it:\n%s", before, after, r.hottest(12))

@@ -2,8 +2,8 @@
 
 // SPDX-License-Identifier: Apache-2.0
 
-// Works for as many milliseconds as argument 1 says, counted from a byte on
-// standard input, then exits.
+// Works for as many milliseconds of CPU time as argument 1 says, from a byte on
+// standard input on, then exits.
 //
 // build: -O2
 // expect: main;hot_a 100
@@ -29,7 +29,7 @@ static int64_t milliseconds(void)
 {
 	struct timespec t;
 
-	clock_gettime(CLOCK_MONOTONIC, &t);
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
 	return t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
@@ -44,6 +44,7 @@ int main(int argc, char **argv)
 		return 1;
 	int64_t until = milliseconds() + lasts;
 	for (volatile uint64_t x = 1; milliseconds() < until;)
-		x = hot_a(x);
+		for (int i = 0; i < 100; i++) /* this clock is a system call */
+			x = hot_a(x);
 	return 0;
 }
