@@ -31,14 +31,14 @@ build:
 test: deps build lint generated unit otel
 
 unit:
-	$(GO) test -count=1 -p 1 -timeout 30m ./...
+	$(GO) test -count=1 -p 1 -timeout 90m ./...
 
 # A module of its own: what it compares with is heavy.
 otel:
 	cd test/otel && $(GO) vet ./... && $(GO) test -count=1 -timeout 30m ./...
 
 vmtest: deps
-	$(GO) test -count=1 -v -timeout 30m ./test/vm
+	$(GO) test -count=1 -v -timeout 90m ./test/vm
 
 deps:
 	bash test/deps.sh
