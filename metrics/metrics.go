@@ -27,6 +27,7 @@ type Metrics struct {
 	started     prometheus.Counter
 	ended       *prometheus.CounterVec // state, code
 	recordings  *prometheus.CounterVec // event, user_stacks
+	dispatched  prometheus.Histogram   // of a poller
 	waited      prometheus.Histogram
 	starting    prometheus.Histogram
 	firstSample prometheus.Histogram
@@ -44,8 +45,16 @@ type Metrics struct {
 // New makes the metrics of a service of that version. now is asked for what
 // changes by itself, once each time they are read.
 func New(version string, now func() State) *Metrics {
-	m := &Metrics{registry: prometheus.NewRegistry(), samples: map[string]prometheus.Counter{}}
+	m := served(version)
+	m.registry.MustRegister(&current{now})
 	m.sessions()
+	m.recordingsMade()
+	return m
+}
+
+// served makes what each service tells of: how it is called.
+func served(version string) *Metrics {
+	m := &Metrics{registry: prometheus.NewRegistry(), samples: map[string]prometheus.Counter{}}
 	m.calls = m.counters("calls_total", "Calls to start, get, list, watch, fetch or cancel sessions, by how they were answered: ok, or the code of the refusal or failure.", "call", "code")
 	for _, call := range []string{"start", "get", "list", "watch", "fetch", "cancel"} {
 		m.calls.WithLabelValues(call, codeOK)
@@ -59,7 +68,6 @@ func New(version string, now func() State) *Metrics {
 	m.registry.MustRegister(
 		collectors.NewGoCollector(collectors.WithGoCollectorMemStatsMetricsDisabled()),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-		&current{now},
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: name("build_info"), Help: "1, with what was built.",
 			ConstLabels: prometheus.Labels{"version": version, "go_version": runtime.Version(), "arch": runtime.GOARCH},
@@ -88,11 +96,15 @@ func (m *Metrics) histogram(n, help string, buckets ...float64) prometheus.Histo
 	return h
 }
 
-// sessions makes what is told of sessions.
+// sessions makes what is told of sessions, wherever they run.
 func (m *Metrics) sessions() {
 	m.started = m.counter("sessions_started_total", "Sessions that began to sample.")
 	m.ended = m.counters("sessions_ended_total", "Sessions that ended, by their state and the code of what made them fail or be canceled.", "state", "code")
 	m.ended.WithLabelValues(string(session.StateSucceeded), codeOK)
+}
+
+// recordingsMade makes what only who samples can tell of sessions.
+func (m *Metrics) recordingsMade() {
 	m.recordings = m.counters("recordings_total", "Profiles that were recorded, by what made the kernel take samples and how user stacks were walked.", "event", "user_stacks")
 	m.waited = m.histogram("session_wait_seconds", "From the request to a session's turn.", .001, .01, .1, 1, 5, 10, 30, 60, 120, 300, 600)
 	m.starting = m.histogram("session_start_seconds", "From a session's turn until sampling was on.", .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5)
@@ -125,14 +137,22 @@ func (m *Metrics) Session(now *session.Session, turn time.Time, meta *profile.Me
 	if !now.State.Final() {
 		return
 	}
+	m.sessionEnded(now)
+	if meta != nil {
+		m.recorded(turn, meta)
+	}
+}
+
+func (m *Metrics) sessionEnded(s *session.Session) {
 	code := codeOK
-	if now.Err != nil {
-		code = m.codes.bounded(now.Err.Code)
+	if s.Err != nil {
+		code = m.codes.bounded(s.Err.Code)
 	}
-	m.ended.WithLabelValues(string(now.State), code).Inc()
-	if meta == nil {
-		return
-	}
+	m.ended.WithLabelValues(string(s.State), code).Inc()
+}
+
+// recorded takes note of a profile.
+func (m *Metrics) recorded(turn time.Time, meta *profile.Metadata) {
 	m.recordings.WithLabelValues(meta.Event, meta.UserStacks).Inc()
 	if !meta.FirstSample.IsZero() {
 		m.firstSample.Observe(meta.FirstSample.Sub(turn).Seconds())
