@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io/fs"
+	"math"
 	"time"
 )
 
@@ -78,7 +79,7 @@ func (e *Error) UnmarshalJSON(b []byte) error {
 		return err
 	}
 	*e = Error{Code: j.Code, Kind: cmp.Or(KindNamed(j.Kind), ErrUnavailable), Problem: cmp.Or(j.Problem, j.Message), Remedy: j.Remedy,
-		RetryAfter: time.Duration(j.RetryAfter * float64(time.Second))}
+		RetryAfter: time.Duration(math.Round(j.RetryAfter * float64(time.Second)))}
 	if j.Cause != "" {
 		e.Cause = errors.New(j.Cause)
 	}

@@ -16,7 +16,8 @@ import (
 
 // Errors of a Store, to branch on with errors.Is. What else goes wrong is a
 // *session.Error of kind session.ErrUnavailable where a user can do something
-// about it: disk_full, store_unavailable, store_newer (made by a newer version).
+// about it: disk_full, store_unavailable, store_newer (made by a newer version),
+// store_damaged.
 var (
 	ErrNotFound = errors.New("not in the store")
 	ErrExists   = errors.New("in the store already")
@@ -63,10 +64,13 @@ type Run struct {
 
 // Store keeps sessions. It is safe for use by several goroutines. What a method
 // has returned without an error from, survives a crash of the process and of
-// the machine.
+// the machine; what it has returned an error from, has not happened. A context
+// that ends is an error only while it did not happen yet. After Close all
+// methods fail.
 type Store interface {
-	// Create keeps a new session with its runs. The error is ErrExists if there
-	// is one of its ID, or one that a request ID of it leads to already.
+	// Create keeps a new session with its runs, and makes its revision 1. The
+	// error is ErrExists if there is one of its ID, or one that a request ID of it
+	// leads to already.
 	Create(context.Context, *Record) error
 
 	// Get tells of a session, with its runs.
@@ -80,7 +84,9 @@ type Store interface {
 	List(context.Context, session.Filter) ([]*Record, error)
 
 	// Update writes Session, CancelBy and Requests, if the revision is still the
-	// given one, and counts up that of the record given. Runs are not looked at.
+	// given one, and counts up that of the record given. Runs are not looked at;
+	// Created and Spec stay as they were created. The state may go only where
+	// session.State.May lets it, or stay; ErrExists is as for Create.
 	Update(context.Context, *Record) error
 
 	// UpdateRun writes one host's run of a session. The state may go only where
