@@ -33,10 +33,12 @@ type Agent struct {
 	Security config.Ignored `json:"security,omitzero"`
 	Checks   []Check        `json:"checks"`
 
-	// Ours alone: labels for selectors, and where the host's sessions are asked
-	// for, if not at Address.
+	// Ours alone: labels for selectors, where the host's sessions are asked for,
+	// if not at Address, and the name that its certificate must have, if not that
+	// of the poller's security.
 	Labels          map[string]string `json:"labels,omitempty"`
 	ProfilerAddress string            `json:"profiler_address,omitempty"`
+	ServerName      string            `json:"server_name,omitempty"`
 }
 
 // Check is one thing to ask an agent in each poll.

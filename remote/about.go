@@ -13,6 +13,7 @@ import (
 	"github.com/carverauto/serviceradar-profiler/profile"
 	"github.com/carverauto/serviceradar-profiler/proto/monitoring"
 	legacy "github.com/carverauto/serviceradar-profiler/proto/profiler"
+	sessionv1 "github.com/carverauto/serviceradar-profiler/proto/session/v1"
 	"github.com/carverauto/serviceradar-profiler/session"
 )
 
@@ -64,7 +65,7 @@ type Health struct {
 func RegisterServiceRadar(s *grpc.Server, runner session.Runner, about About) {
 	legacy.RegisterProfilerServiceServer(s, &legacyServer{runner: runner, about: about})
 	monitoring.RegisterAgentServiceServer(s, newMonitoringServer(runner, about, "grpc", "profiler", ""))
-	registerHealth(s, about)
+	registerHealth(s, healthNames, about.serves)
 }
 
 // RegisterAgent adds to a server what an agent of ServiceRadar answers: checks
@@ -75,11 +76,19 @@ func RegisterAgent(s *grpc.Server, runner session.Runner, about About, next *Nex
 	legacy.RegisterProfilerServiceServer(s, &legacyServer{runner: runner, about: about})
 	checks := newMonitoringServer(runner, about, "profiler")
 	s.RegisterService((&fork{checks, next}).describe(), checks)
-	registerHealth(s, about)
+	registerHealth(s, healthNames, about.serves)
 }
 
-func registerHealth(s *grpc.Server, about About) {
-	grpc_health_v1.RegisterHealthServer(s, &healthServer{about: about})
+// RegisterPoller adds to a server what a poller of ServiceRadar answers: health,
+// as a whole and by the name that its configuration gives it, and reflection.
+// Healthy must answer at once.
+func RegisterPoller(s *grpc.Server, name string, healthy func() bool) {
+	registerHealth(s, []string{"", name, sessionv1.SessionService_ServiceDesc.ServiceName, sessionv1.FleetService_ServiceDesc.ServiceName},
+		func(string) bool { return healthy() })
+}
+
+func registerHealth(s *grpc.Server, names []string, serves func(string) bool) {
+	grpc_health_v1.RegisterHealthServer(s, &healthServer{names: names, serves: serves})
 	reflection.Register(s)
 }
 

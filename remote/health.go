@@ -17,25 +17,28 @@ import (
 // agents, and "AgentService" by pollers, of whatever is at an agent's address.
 var healthNames = []string{"", "profiler.ProfilerService", "monitoring.AgentService", "AgentService", "serviceradar.session.v1.SessionService"}
 
-// healthServer is grpc.health.v1: one service is as healthy as the others, but
-// an agent is more than its profiler.
+// healthServer is grpc.health.v1.
 type healthServer struct {
 	health.UnimplementedHealthServer
-	about About
+	names  []string               // of the services that are known
+	serves func(name string) bool // must answer at once
 }
 
 // ofAgents are the names by which an agent itself is meant, whose other checks
 // work without a profiler.
 var ofAgents = []string{"", "AgentService", "monitoring.AgentService"}
 
-func (h *healthServer) now(name string) health.HealthCheckResponse_ServingStatus {
-	var serves bool
-	if h.about.Serving != nil && (slices.Contains(ofAgents, name) || !h.about.Serving()) {
-		serves = h.about.Serving()
-	} else {
-		serves = h.about.Health().Healthy
+// serves says whether one of the services can be used: each is as healthy as the
+// others, but an agent is more than its profiler.
+func (a *About) serves(name string) bool {
+	if a.Serving != nil && (slices.Contains(ofAgents, name) || !a.Serving()) {
+		return a.Serving()
 	}
-	if serves {
+	return a.Health().Healthy
+}
+
+func (h *healthServer) now(name string) health.HealthCheckResponse_ServingStatus {
+	if h.serves(name) {
 		return health.HealthCheckResponse_SERVING
 	}
 	return health.HealthCheckResponse_NOT_SERVING
@@ -43,7 +46,7 @@ func (h *healthServer) now(name string) health.HealthCheckResponse_ServingStatus
 
 // Check tells of one service.
 func (h *healthServer) Check(_ context.Context, in *health.HealthCheckRequest) (*health.HealthCheckResponse, error) {
-	if !slices.Contains(healthNames, in.GetService()) {
+	if !slices.Contains(h.names, in.GetService()) {
 		return nil, status.Error(codes.NotFound, "unknown service")
 	}
 	return &health.HealthCheckResponse{Status: h.now(in.GetService())}, nil
@@ -52,7 +55,7 @@ func (h *healthServer) Check(_ context.Context, in *health.HealthCheckRequest) (
 // List tells of all services.
 func (h *healthServer) List(context.Context, *health.HealthListRequest) (*health.HealthListResponse, error) {
 	all := &health.HealthListResponse{Statuses: map[string]*health.HealthCheckResponse{}}
-	for _, name := range healthNames {
+	for _, name := range h.names {
 		all.Statuses[name] = &health.HealthCheckResponse{Status: h.now(name)}
 	}
 	return all, nil
@@ -69,7 +72,7 @@ func (h *healthServer) Watch(in *health.HealthCheckRequest, out grpc.ServerStrea
 	told := health.HealthCheckResponse_UNKNOWN
 	for {
 		now := health.HealthCheckResponse_SERVICE_UNKNOWN
-		if slices.Contains(healthNames, in.GetService()) {
+		if slices.Contains(h.names, in.GetService()) {
 			now = h.now(in.GetService())
 		}
 		if now != told {

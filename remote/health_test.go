@@ -7,6 +7,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"google.golang.org/grpc"
@@ -103,5 +104,25 @@ func TestReflection(t *testing.T) {
 	}
 	if _, texts := fieldsOf(t, described); !strings.Contains(texts[4], "GetProfilingResults") {
 		t.Errorf("%q", described)
+	}
+}
+
+// A poller has the health that ServiceRadar's own has: as a whole, and by its
+// name.
+func TestHealthOfAPoller(t *testing.T) {
+	var sick atomic.Bool
+	s := grpc.NewServer()
+	RegisterPoller(s, "PollerService", func() bool { return !sick.Load() })
+	client := health.NewHealthClient(dial(t, s))
+	for _, want := range []health.HealthCheckResponse_ServingStatus{health.HealthCheckResponse_SERVING, health.HealthCheckResponse_NOT_SERVING} {
+		for _, name := range []string{"", "PollerService", "serviceradar.session.v1.SessionService", "serviceradar.session.v1.FleetService"} {
+			if out, err := client.Check(t.Context(), &health.HealthCheckRequest{Service: name}); err != nil || out.GetStatus() != want {
+				t.Errorf("%q: %v, %v, want %v", name, out, err, want)
+			}
+		}
+		sick.Store(true)
+	}
+	if _, err := client.Check(t.Context(), &health.HealthCheckRequest{Service: "AgentService"}); status.Code(err) != codes.NotFound {
+		t.Errorf("a poller takes itself for an agent: %v", err)
 	}
 }
