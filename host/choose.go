@@ -20,26 +20,16 @@ func (u *usage) resolve(ctx context.Context, s session.Selector) ([]int, error) 
 	if err := s.Validate(); err != nil {
 		return nil, err
 	}
+	chosen, err := u.chosen(ctx, &s)
+	if err != nil {
+		return nil, err
+	}
 	var pids []int
-	if s.Hottest {
-		all, err := u.measure(ctx)
-		if err != nil {
-			return nil, err
+	for _, p := range chosen {
+		if p.Kernel {
+			return nil, session.Invalid("kernel_thread", fmt.Sprintf("process %d (%s) is a kernel thread, which has no user code to profile", p.PID, p.Comm), "choose a process with a program of its own")
 		}
-		for _, p := range hottest(all) {
-			pids = append(pids, p.PID)
-		}
-	} else {
-		all, err := stats(ctx)
-		if err == nil {
-			all, err = choose(&s, all, func(s *process.Stat) *process.Stat { return s })
-		}
-		if err != nil {
-			return nil, err
-		}
-		for _, p := range all {
-			pids = append(pids, p.PID)
-		}
+		pids = append(pids, p.PID)
 	}
 	switch {
 	case len(pids) == 0:
@@ -49,6 +39,25 @@ func (u *usage) resolve(ctx context.Context, s session.Selector) ([]int, error) 
 			fmt.Sprintf("choose at most %d", session.MaxTargets))
 	}
 	return pids, nil
+}
+
+func (u *usage) chosen(ctx context.Context, s *session.Selector) ([]process.Stat, error) {
+	if !s.Hottest {
+		all, err := stats(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return choose(s, all, func(p *process.Stat) *process.Stat { return p })
+	}
+	all, err := u.measure(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var chosen []process.Stat
+	for _, p := range hottest(all) {
+		chosen = append(chosen, p.Stat)
+	}
+	return chosen, nil
 }
 
 // hottest is the one that used most CPU time, if any did. It is never one of

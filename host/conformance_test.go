@@ -41,7 +41,7 @@ func fixture(t *testing.T) sessiontest.Fixture {
 		return sessiontest.Target{PID: p.PID, Stop: p.Stop}
 	}
 	return sessiontest.Fixture{
-		Runner: host.New(s, host.Options{Version: "this", Requested: s.Requested, Health: func() host.Health { return host.Health(s.Health()) }}),
+		Runner: host.New(s, host.Options{Version: "this", Requested: s.Requested, Check: s.Check, Health: func() host.Health { return host.Health(s.Health()) }}),
 		Busy:   func(t testing.TB) sessiontest.Target { return launch(t, programs.Options{}) },
 		Named:  func(t testing.TB, name string) sessiontest.Target { return launch(t, programs.Options{As: name}) },
 		Idle: func(t testing.TB) sessiontest.Target {

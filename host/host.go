@@ -31,6 +31,10 @@ type Options struct {
 	Labels  map[string]string
 	Health  func() Health // of the runner; must answer at once. nil: it is always well
 
+	// Check says why processes cannot be profiled, as the runner's Start would.
+	// nil: that there are such processes is all that is looked for.
+	Check func(pids []int) error
+
 	// Requested finds the session that a request ID led to already, also one
 	// that is about to begin. A request that is repeated leads to that one then,
 	// though its selector may mean other processes by now, or none. nil: it is
@@ -68,6 +72,9 @@ func New(runner session.Runner, o Options) *Host {
 	h.o.Name = cmp.Or(o.Name, h.hostname)
 	if h.o.Health == nil {
 		h.o.Health = func() Health { return Health{Healthy: true} }
+	}
+	if h.o.Check == nil {
+		h.o.Check = running
 	}
 	if h.o.Requested == nil {
 		h.o.Requested = h.listed
@@ -147,6 +154,8 @@ func (h *Host) Match(ctx context.Context, spec session.Spec) ([]session.Match, e
 	switch e := (*session.Error)(nil); {
 	case err == nil:
 		m.PIDs = pids
+	case ctx.Err() != nil:
+		return nil, ctx.Err()
 	case errors.As(err, &e):
 		m.Err = e
 	default:
@@ -158,7 +167,7 @@ func (h *Host) Match(ctx context.Context, spec session.Spec) ([]session.Match, e
 // resolve finds the processes that a spec means.
 func (h *Host) resolve(ctx context.Context, spec *session.Spec) ([]int, error) {
 	if len(spec.PIDs) > 0 {
-		return spec.PIDs, running(spec.PIDs)
+		return spec.PIDs, h.o.Check(spec.PIDs)
 	}
 	if spec.RequestID != "" {
 		if before, ok := h.o.Requested(spec.RequestID); ok && before.Spec.SameRequest(spec) {

@@ -113,12 +113,26 @@ func (c *collector) sampleInto(s sampler.Sampler) error {
 		}
 		switch {
 		case t.id.Running():
-		case slices.Contains(c.spec.PIDs, t.id.PID):
+		case c.named(t.id.PID):
 			return noSuchProcess(t.id.PID)
 		default: // a child that was there when we looked for children
 			c.drop(t)
 			c.forget(t)
 		}
+	}
+	return c.anyLeft()
+}
+
+// named says whether a process was asked for by itself, so that there is no
+// session without it.
+func (c *collector) named(pid int) bool {
+	return c.spec.Select.Empty() && slices.Contains(c.spec.PIDs, pid)
+}
+
+// anyLeft makes sure that there is a target before the first sample.
+func (c *collector) anyLeft() error {
+	if len(c.targets) == 0 {
+		return noSuchProcess(c.spec.PIDs[0])
 	}
 	return nil
 }

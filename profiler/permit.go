@@ -34,14 +34,14 @@ func (c *collector) permitted() error {
 		case err == nil:
 		case !errors.Is(err, fs.ErrNotExist):
 			return err
-		case slices.Contains(c.spec.PIDs, pid):
+		case c.named(pid):
 			return noSuchProcess(pid)
 		default: // a child that has just exited
 			c.drop(t)
 			c.forget(t)
 		}
 	}
-	return nil
+	return c.anyLeft()
 }
 
 // reconsider asks again whether a target may be sampled. One that is gone can

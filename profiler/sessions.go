@@ -187,6 +187,13 @@ func identify(spec session.Spec) ([]process.ID, error) {
 	return ids, nil
 }
 
+// Check says why processes cannot be profiled, as Start would: the first of
+// them that cannot.
+func (s *Sessions) Check(pids []int) error {
+	_, err := identify(session.Spec{PIDs: pids})
+	return err
+}
+
 // admit finds the session that a request leads to, or makes it.
 func (s *Sessions) admit(spec session.Spec, guard session.Guard, targets []process.ID, missing error) (*run, error) {
 	s.mu.Lock()

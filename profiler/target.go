@@ -3,6 +3,7 @@
 package profiler
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -86,7 +87,8 @@ func (t *target) maps(o *opened) bool {
 	return false
 }
 
-// findTargets makes sure that each PID is a process that can be profiled.
+// findTargets makes sure that each PID is a process that can be profiled. Those
+// that a selector chose may have exited since, as long as one is left.
 func findTargets(spec *session.Spec) ([]*target, error) {
 	if !process.Mounted() {
 		return nil, session.Unsupported("no_proc", "/proc is not mounted, so nothing is known of processes",
@@ -104,6 +106,7 @@ func findTargets(spec *session.Spec) ([]*target, error) {
 	}
 	named := len(spec.PIDs)
 	var ts []*target
+	var gone error
 	for i, pid := range pids {
 		if slices.Contains(pids[:i], pid) {
 			continue
@@ -112,6 +115,10 @@ func findTargets(spec *session.Spec) ([]*target, error) {
 		if err != nil && i >= named {
 			continue // a child that has just exited
 		}
+		if errors.Is(err, fs.ErrNotExist) && !spec.Select.Empty() {
+			gone = cmp.Or(gone, err)
+			continue
+		}
 		if err != nil {
 			for _, t := range ts {
 				t.files.Close()
@@ -119,6 +126,9 @@ func findTargets(spec *session.Spec) ([]*target, error) {
 			return nil, err
 		}
 		ts = append(ts, t)
+	}
+	if len(ts) == 0 {
+		return nil, gone
 	}
 	return ts, nil
 }

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/carverauto/serviceradar-profiler/auth"
+	"github.com/carverauto/serviceradar-profiler/host"
 	"github.com/carverauto/serviceradar-profiler/profile"
 	"github.com/carverauto/serviceradar-profiler/profiler"
 	"github.com/carverauto/serviceradar-profiler/session"
@@ -46,7 +47,10 @@ func newService(t *testing.T, change func(*profiler.Limits)) *service {
 		}
 	})
 	s := &service{certs: certificates(t)}
-	s.address = listen(t, s.certs, func(g *grpc.Server) { NewServer(sessions, l.ChunkSizeBytes).Register(g) })
+	s.address = listen(t, s.certs, func(g *grpc.Server) {
+		NewServer(host.New(sessions, host.Options{Requested: sessions.Requested, Check: sessions.Check,
+			Health: func() host.Health { return host.Health(sessions.Health()) }}), l.ChunkSizeBytes).Register(g)
+	})
 	return s
 }
 
@@ -55,30 +59,34 @@ func (s *service) client(t *testing.T) *Client {
 	return dialed(t, s.address, clientCredentials(t, auth.Identity(s.certs, "admin"), s.address))
 }
 
-// The contract of session.Runner, over mTLS.
-func TestConformance(t *testing.T) {
-	sessiontest.Run(t, func(t *testing.T) sessiontest.Fixture {
-		s := newService(t, func(l *profiler.Limits) {
-			l.MaxConcurrentSessions, l.MaxQueuedSessions, l.MaxSessionDurationSeconds, l.MaxFrequencyHz = 2, 1, 20, 499
-		})
-		return sessiontest.Fixture{
-			Runner: s.client(t),
-			Busy: func(t testing.TB) sessiontest.Target {
-				p := programs.Start(t, "split.c", programs.Options{})
-				return sessiontest.Target{PID: p.PID, Stop: p.Stop}
-			},
-			Hottest: "hot_a",
-			Idle: func(t testing.TB) sessiontest.Target {
-				p, err := programs.Launch(exec.Command("sleep", "1000"), "")
-				if err != nil {
-					t.Fatal(err)
-				}
-				t.Cleanup(p.Stop)
-				return sessiontest.Target{PID: p.PID, Stop: p.Stop}
-			},
-			Places: 2, Queue: 1, MaxDuration: 20 * time.Second, MaxFrequency: 499,
-		}
+// The contract of session.Runner, and of session.Fleet, over mTLS.
+func TestConformance(t *testing.T) { sessiontest.Run(t, overTLS) }
+
+func TestFleetConformance(t *testing.T) { sessiontest.RunFleet(t, overTLS) }
+
+func overTLS(t *testing.T) sessiontest.Fixture {
+	s := newService(t, func(l *profiler.Limits) {
+		l.MaxConcurrentSessions, l.MaxQueuedSessions, l.MaxSessionDurationSeconds, l.MaxFrequencyHz = 2, 1, 20, 499
 	})
+	launch := func(t testing.TB, o programs.Options) sessiontest.Target {
+		p := programs.Start(t, "split.c", o)
+		return sessiontest.Target{PID: p.PID, Stop: p.Stop}
+	}
+	return sessiontest.Fixture{
+		Runner:  s.client(t),
+		Busy:    func(t testing.TB) sessiontest.Target { return launch(t, programs.Options{}) },
+		Named:   func(t testing.TB, name string) sessiontest.Target { return launch(t, programs.Options{As: name}) },
+		Hottest: "hot_a",
+		Idle: func(t testing.TB) sessiontest.Target {
+			p, err := programs.Launch(exec.Command("sleep", "1000"), "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(p.Stop)
+			return sessiontest.Target{PID: p.PID, Stop: p.Stop}
+		},
+		Places: 2, Queue: 1, MaxDuration: 20 * time.Second, MaxFrequency: 499,
+	}
 }
 
 // A client that is killed takes the session along that is attended, and leaves

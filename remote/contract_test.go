@@ -28,13 +28,13 @@ import (
 	"github.com/carverauto/serviceradar-profiler/test/programs"
 )
 
-// host is ServiceRadar's interfaces before sessions of this host.
-type host struct {
+// station is ServiceRadar's interfaces before sessions of this host.
+type station struct {
 	*profiler.Sessions
 	conn *grpc.ClientConn
 }
 
-func newHost(t *testing.T, change func(*profiler.Limits)) *host {
+func newStation(t *testing.T, change func(*profiler.Limits)) *station {
 	t.Helper()
 	_, missing := exec.LookPath("gcc")
 	if os.Geteuid() != 0 || missing != nil {
@@ -65,11 +65,11 @@ func newHost(t *testing.T, change func(*profiler.Limits)) *host {
 		},
 		Health: func() Health { return Health(sessions.Health()) },
 	})
-	return &host{sessions, dial(t, server)}
+	return &station{sessions, dial(t, server)}
 }
 
 // ended waits until a session is over, as long as the test may take.
-func (h *host) ended(t *testing.T, id string) session.Session {
+func (h *station) ended(t *testing.T, id string) session.Session {
 	t.Helper()
 	var last session.Session
 	for s, err := range h.Watch(t.Context(), session.ID(id)) {
@@ -82,7 +82,7 @@ func (h *host) ended(t *testing.T, id string) session.Session {
 }
 
 // sampled waits until a session has a hundred samples.
-func (h *host) sampled(t *testing.T, id string) {
+func (h *station) sampled(t *testing.T, id string) {
 	t.Helper()
 	for s, err := range h.Watch(t.Context(), session.ID(id)) {
 		if err != nil {
@@ -96,7 +96,7 @@ func (h *host) sampled(t *testing.T, id string) {
 }
 
 // polled asks for results as an old client does: again while there are none.
-func (h *host) polled(t *testing.T, id string) (chunks []*legacy.ProfilingResultsChunk, err error) {
+func (h *station) polled(t *testing.T, id string) (chunks []*legacy.ProfilingResultsChunk, err error) {
 	t.Helper()
 	for len(chunks) == 0 && err == nil {
 		chunks, err = fetched(t, h.conn, session.ID(id))
@@ -110,7 +110,7 @@ var uuid = regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a
 // What a client of the first profiler does, on a process that runs. The session
 // ends when its target does, so that nothing here is a matter of time.
 func TestContractOfFirstProfiler(t *testing.T) {
-	h := newHost(t, func(l *profiler.Limits) { l.ChunkSizeBytes = 1 << 10 })
+	h := newStation(t, func(l *profiler.Limits) { l.ChunkSizeBytes = 1 << 10 })
 	busy := programs.Start(t, "split.c", programs.Options{})
 	pid := int32(busy.PID)
 	began := start(t, h.conn, pid, 300, 499)
@@ -167,7 +167,7 @@ func checkText(t *testing.T, text string) {
 }
 
 func TestContractWhenThereIsNoProfile(t *testing.T) {
-	h := newHost(t, func(l *profiler.Limits) { l.MaxConcurrentSessions, l.MaxQueuedSessions = 2, 0 })
+	h := newStation(t, func(l *profiler.Limits) { l.MaxConcurrentSessions, l.MaxQueuedSessions = 2, 0 })
 	gone := exec.Command("true")
 	if err := gone.Run(); err != nil {
 		t.Fatal(err)
@@ -206,7 +206,7 @@ func TestContractWhenThereIsNoProfile(t *testing.T) {
 
 // What was sampled until a session was canceled is its profile.
 func TestContractOfCanceled(t *testing.T) {
-	h := newHost(t, nil)
+	h := newStation(t, nil)
 	busy := programs.Start(t, "split.c", programs.Options{})
 	began := start(t, h.conn, int32(busy.PID), 300, 499)
 	h.sampled(t, began.GetSessionId())
@@ -224,7 +224,7 @@ func TestContractOfCanceled(t *testing.T) {
 // GetStatus with nothing but name and type, and results, each of them up to
 // three times, in 30 s and with messages of 4 MiB.
 func TestContractOfChecker(t *testing.T) {
-	h := newHost(t, nil)
+	h := newStation(t, nil)
 	busy := programs.Start(t, "split.c", programs.Options{})
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
@@ -273,7 +273,7 @@ func TestContractOfChecker(t *testing.T) {
 
 // A service that stops says so to all who ask, and still hands out results.
 func TestContractOfStopping(t *testing.T) {
-	h := newHost(t, func(l *profiler.Limits) { l.GracePeriodSeconds = 3600 })
+	h := newStation(t, func(l *profiler.Limits) { l.GracePeriodSeconds = 3600 })
 	busy := programs.Start(t, "split.c", programs.Options{})
 	id := start(t, h.conn, int32(busy.PID), 300, 499).GetSessionId()
 	h.sampled(t, id)

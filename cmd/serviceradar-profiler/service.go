@@ -140,7 +140,7 @@ func (s *service) prepare() (err error) {
 	}
 	s.sessions.Log = s.Log
 	s.sessions.Changed = func(c profiler.Change) { s.metrics.Session(&c.Session, c.Turn, c.Meta) }
-	here := host.New(s.tracing.Runner(s.sessions), host.Options{Version: version.String(), Requested: s.sessions.Requested,
+	here := host.New(s.tracing.Runner(s.sessions), host.Options{Version: version.String(), Requested: s.sessions.Requested, Check: s.sessions.Check,
 		Health: func() host.Health { return host.Health(s.sessions.Health()) }})
 	if s.gate, err = access.New(here, &s.settings.Access, s.Audit); err != nil {
 		return err

@@ -180,6 +180,13 @@ func (s *fleetSuite) match() {
 		m := s.matched(spec)
 		s.wants("what nobody is", m.Err, fs.ErrNotExist, "no_such_process")
 	}
+	const kthreadd = 2
+	if stat, err := os.ReadFile("/proc/2/comm"); err == nil && string(stat) == "kthreadd\n" {
+		m := s.matched(s.spec(short, Target{PID: kthreadd}))
+		s.wants("a kernel thread", m.Err, session.ErrInvalid, "kernel_thread")
+		m = s.matched(s.byName("kthreadd", short))
+		s.wants("a kernel thread by its name", m.Err, session.ErrInvalid, "kernel_thread")
+	}
 	_, err := s.fleet.Match(s.Context(), s.byName(name, -1))
 	s.wants("a spec that is wrong", err, session.ErrInvalid, "bad_duration")
 	if all := s.suite.listed(session.Filter{}); len(all) != 0 {

@@ -16,6 +16,7 @@ import (
 	"github.com/carverauto/serviceradar-profiler/access"
 	"github.com/carverauto/serviceradar-profiler/agent"
 	"github.com/carverauto/serviceradar-profiler/auth"
+	"github.com/carverauto/serviceradar-profiler/host"
 	"github.com/carverauto/serviceradar-profiler/profiler"
 	"github.com/carverauto/serviceradar-profiler/remote"
 	"github.com/carverauto/serviceradar-profiler/session"
@@ -64,12 +65,14 @@ func before(t testing.TB, r session.Runner, report func(context.Context) (remote
 }
 
 func fixture(r session.Runner) sessiontest.Fixture {
+	launch := func(t testing.TB, o programs.Options) sessiontest.Target {
+		p := programs.Start(t, "split.c", o)
+		return sessiontest.Target{PID: p.PID, Stop: p.Stop}
+	}
 	return sessiontest.Fixture{
-		Runner: r,
-		Busy: func(t testing.TB) sessiontest.Target {
-			p := programs.Start(t, "split.c", programs.Options{})
-			return sessiontest.Target{PID: p.PID, Stop: p.Stop}
-		},
+		Runner:  r,
+		Busy:    func(t testing.TB) sessiontest.Target { return launch(t, programs.Options{}) },
+		Named:   func(t testing.TB, name string) sessiontest.Target { return launch(t, programs.Options{As: name}) },
 		Hottest: "hot_a",
 		Idle: func(t testing.TB) sessiontest.Target {
 			p, err := programs.Launch(exec.Command("sleep", "1000"), "")
@@ -83,15 +86,28 @@ func fixture(r session.Runner) sessiontest.Fixture {
 	}
 }
 
-// The contract of session.Runner, in one process.
+// on is this host with its sessions.
+func on(s *profiler.Sessions) *host.Host {
+	return host.New(s, host.Options{Version: "this", Requested: s.Requested, Check: s.Check, Health: func() host.Health { return host.Health(s.Health()) }})
+}
+
+// inOneProcess is an agent before this host.
+func inOneProcess(t *testing.T) sessiontest.Fixture {
+	s := sessions(t)
+	return fixture(before(t, on(s), func(context.Context) (remote.Report, error) {
+		return remote.Report{Version: "this", Health: remote.Health(s.Health())}, nil
+	}))
+}
+
+// The contract of session.Runner, and of session.Fleet, in one process.
 func TestConformance(t *testing.T) {
 	needs(t)
-	sessiontest.Run(t, func(t *testing.T) sessiontest.Fixture {
-		s := sessions(t)
-		return fixture(before(t, s, func(context.Context) (remote.Report, error) {
-			return remote.Report{Version: "this", Health: remote.Health(s.Health())}, nil
-		}))
-	})
+	sessiontest.Run(t, inOneProcess)
+}
+
+func TestFleetConformance(t *testing.T) {
+	needs(t)
+	sessiontest.RunFleet(t, inOneProcess)
 }
 
 // gate is before a runner, for whom the policy says.
@@ -148,25 +164,34 @@ func dialed(t testing.TB, certs, name, address string) *remote.Client {
 	return c
 }
 
-// The same over mTLS on both ways: client, agent, profiler, each with its gate.
+// overTwoHops is client, agent and profiler, each with its gate, and mTLS on
+// both ways.
+func overTwoHops(t *testing.T) sessiontest.Fixture {
+	certs := t.TempDir()
+	if _, err := auth.WriteTryoutCertificates(certs, auth.Tryout{}); err != nil {
+		t.Fatal(err)
+	}
+	log := slog.New(slog.DiscardHandler)
+	s := sessions(t)
+	g := gate(t, on(s), map[string][]string{"agent.serviceradar": {"admin"}})
+	profilerAt := listen(t, certs, "profiler", remote.ServerOptions(log), func(server *grpc.Server) {
+		remote.NewServer(g, 0).Register(server)
+		remote.RegisterServiceRadar(server, g, remote.About{Version: "this", Limits: func() remote.Limits { return remote.Limits{} },
+			Health: func() remote.Health { return remote.Health(s.Health()) }})
+	})
+	client := dialed(t, certs, "agent", profilerAt)
+	a := gate(t, before(t, client, client.Report), map[string][]string{"admin.serviceradar": {"admin"}})
+	agentAt := listen(t, certs, "agent", remote.AgentOptions(log, nil), func(server *grpc.Server) { remote.NewServer(a, 0).Register(server) })
+	return fixture(dialed(t, certs, "admin", agentAt))
+}
+
+// The same over the network.
 func TestConformanceOverTwoHops(t *testing.T) {
 	needs(t)
-	sessiontest.Run(t, func(t *testing.T) sessiontest.Fixture {
-		certs := t.TempDir()
-		if _, err := auth.WriteTryoutCertificates(certs, auth.Tryout{}); err != nil {
-			t.Fatal(err)
-		}
-		log := slog.New(slog.DiscardHandler)
-		s := sessions(t)
-		g := gate(t, s, map[string][]string{"agent.serviceradar": {"admin"}})
-		profilerAt := listen(t, certs, "profiler", remote.ServerOptions(log), func(server *grpc.Server) {
-			remote.NewServer(g, 0).Register(server)
-			remote.RegisterServiceRadar(server, g, remote.About{Version: "this", Limits: func() remote.Limits { return remote.Limits{} },
-				Health: func() remote.Health { return remote.Health(s.Health()) }})
-		})
-		client := dialed(t, certs, "agent", profilerAt)
-		a := gate(t, before(t, client, client.Report), map[string][]string{"admin.serviceradar": {"admin"}})
-		agentAt := listen(t, certs, "agent", remote.AgentOptions(log, nil), func(server *grpc.Server) { remote.NewServer(a, 0).Register(server) })
-		return fixture(dialed(t, certs, "admin", agentAt))
-	})
+	sessiontest.Run(t, overTwoHops)
+}
+
+func TestFleetConformanceOverTwoHops(t *testing.T) {
+	needs(t)
+	sessiontest.RunFleet(t, overTwoHops)
 }

@@ -55,7 +55,7 @@ func resultsOf(t testing.TB, conn *grpc.ClientConn, id string) map[string]any {
 
 // faulty is a host with a session in each state.
 type faulty struct {
-	*host
+	*station
 	conn                      *grpc.ClientConn
 	ended, running, waiting   string // sessions
 	endedPID, runPID, waitPID int32
@@ -63,7 +63,7 @@ type faulty struct {
 
 func newFaulty(t *testing.T) *faulty {
 	t.Helper()
-	f := &faulty{host: &host{certs: certificates(t)}}
+	f := &faulty{station: &station{certs: certificates(t)}}
 	f.profiler = profilerAt(t, f.certs, "127.0.0.1:0", `"profiler": {"max_concurrent_sessions": 1},`)
 	f.agent = agentBefore(t, f.certs, f.profiler.address, `"limits": {"call_timeout_seconds": 2},`, "")
 	f.agent.waitFor(t, "the profiler is")
@@ -198,7 +198,7 @@ func TestProfilerReplaced(t *testing.T) {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	h := newHost(t, "", "")
+	h := newStation(t, "", "")
 	conn := connect(t, h.certs, "poller", h.agent.address)
 	h.profiler.kill()
 	h.profiler = start(t, "serviceradar-profiler", fmt.Sprintf(`{"listen_addr": %q, "security": %s, "access": {"roles": {"agent.serviceradar": ["admin"]}, %s}}`,

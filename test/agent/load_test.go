@@ -141,7 +141,7 @@ func TestSlowReaders(t *testing.T) {
 // A thousand calls at once, of each kind, on ten connections: each is answered,
 // and the agent stays small.
 func TestThousandCallsAtOnce(t *testing.T) {
-	h := newHost(t, "", "")
+	h := newStation(t, "", "")
 	target := busy(t)
 	var wg sync.WaitGroup
 	var answered atomic.Int64

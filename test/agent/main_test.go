@@ -236,8 +236,8 @@ func security(certs, name string) string {
 // often is a rate that tests do not reach.
 const often = `"rate": {"per_second": 100000, "burst": 100000}`
 
-// host is a profiler and its agent.
-type host struct {
+// station is a profiler and its agent.
+type station struct {
 	certs           string
 	profiler, agent *program
 }
@@ -257,9 +257,9 @@ func agentBefore(t testing.TB, certs, profiler, more, access string) *program {
 		profiler, security(certs, "agent"), more, access, often), func(c *exec.Cmd) { c.SysProcAttr = nobody })
 }
 
-func newHost(t testing.TB, moreOfAgent, access string) *host {
+func newStation(t testing.TB, moreOfAgent, access string) *station {
 	t.Helper()
-	h := &host{certs: certificates(t)}
+	h := &station{certs: certificates(t)}
 	h.profiler = profilerAt(t, h.certs, "127.0.0.1:0", "")
 	h.agent = agentBefore(t, h.certs, h.profiler.address, moreOfAgent, access)
 	h.agent.waitFor(t, "the profiler is")

@@ -260,7 +260,7 @@ func realAgentAt(t *testing.T, certs string) string {
 // what reaches core is whole.
 func TestRealPollersChecks(t *testing.T) {
 	certs := certificates(t)
-	h := &host{certs: certs, profiler: profilerAt(t, certs, "127.0.0.1:0", "")}
+	h := &station{certs: certs, profiler: profilerAt(t, certs, "127.0.0.1:0", "")}
 	h.agent = agentBefore(t, certs, h.profiler.address, fmt.Sprintf(`"next_agent_address": %q,`, realAgentAt(t, certs)), "")
 	h.agent.waitFor(t, "the profiler is")
 	target := busy(t)

@@ -66,7 +66,7 @@ func streamed(t testing.TB, conn *grpc.ClientConn, details string) (folded strin
 // request again, and streams folded stacks whose hottest function is the right
 // one. On both hosts' logs stands who asked, and for whom.
 func TestTriggerAndStream(t *testing.T) {
-	h := newHost(t, "", "")
+	h := newStation(t, "", "")
 	target := busy(t)
 	poller := connect(t, h.certs, "poller", h.agent.address)
 	in := &monitoring.TriggerProfilingRequest{RequestId: "once", ProcessIds: []int32{int32(target.PID)}, DurationSeconds: 2, Frequency: 499, Requester: "jane@example.org", TtlSeconds: 60, CreatedAt: time.Now().Unix(), PollerId: "p1"}
@@ -116,7 +116,7 @@ func TestTriggerAndStream(t *testing.T) {
 
 // Without a requester it is whoever shows the certificate, also at the profiler.
 func TestRequesterIsCarriedThrough(t *testing.T) {
-	h := newHost(t, "", "")
+	h := newStation(t, "", "")
 	target := busy(t)
 	trigger(t, connect(t, h.certs, "admin", h.agent.address), &monitoring.TriggerProfilingRequest{ProcessIds: []int32{int32(target.PID)}, DurationSeconds: 1})
 	until(t, "the profiler's log says on whose behalf", func() bool {
@@ -140,7 +140,7 @@ func TestAgentMayNotDelegate(t *testing.T) {
 
 // srprof works at an agent as at a profiler.
 func TestCommandLineAtAgent(t *testing.T) {
-	h := newHost(t, "", "")
+	h := newStation(t, "", "")
 	target := busy(t)
 	srprof := func(args ...string) string {
 		t.Helper()

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package profiler_test
+
+import (
+	"errors"
+	"io/fs"
+	"testing"
+	"time"
+
+	"github.com/carverauto/serviceradar-profiler/profiler"
+	"github.com/carverauto/serviceradar-profiler/session"
+)
+
+// chosen is what a selector came to: the processes may have exited since.
+func chosen(pids ...int) session.Spec {
+	return session.Spec{PIDs: pids, Select: session.Selector{Name: "split"}, Frequency: 99, Duration: 20 * time.Second}
+}
+
+// One of several processes that were chosen may go before the session begins,
+// and while it waits; the others are sampled. All of them may not.
+func TestChosenMayExit(t *testing.T) {
+	needs(t, "gcc")
+	s := sessions(t, func(l *profiler.Limits) { l.MaxConcurrentSessions = 1 })
+	gone, first, stays := busy(t), busy(t), busy(t)
+	gone.Stop()
+	running := started(t, s, chosen(gone.PID, first.PID))
+	if running.State != session.StateRunning || len(running.Targets) != 1 || running.Targets[0].PID != first.PID {
+		t.Errorf("%+v", running)
+	}
+	_, err := s.Start(t.Context(), session.Spec{PIDs: []int{gone.PID, first.PID}, Frequency: 99, Duration: time.Second})
+	if !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the same processes by their PIDs: %v", err)
+	}
+	if _, err := s.Start(t.Context(), chosen(gone.PID)); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("one that is gone: %v", err)
+	}
+	goes := busy(t)
+	waits := started(t, s, chosen(goes.PID, stays.PID))
+	lonely := started(t, s, chosen(goes.PID))
+	if waits.State != session.StatePending || lonely.State != session.StatePending {
+		t.Fatalf("%+v, %+v", waits, lonely)
+	}
+	goes.Stop()
+	first.Stop()
+	now := until(t, s, waits.ID, sampled)
+	if len(now.Targets) != 1 || now.Targets[0].PID != stays.PID {
+		t.Errorf("%+v", now)
+	}
+	stays.Stop()
+	if last := until(t, s, waits.ID, over); last.State != session.StateSucceeded {
+		t.Errorf("%+v", last)
+	}
+	if last := until(t, s, lonely.ID, over); last.State != session.StateFailed || last.Err.Code != "process_exited" {
+		t.Errorf("%+v", last)
+	}
+	if _, err := s.Start(t.Context(), session.Spec{Select: session.Selector{Name: "split"}, Frequency: 99, Duration: time.Second}); !errors.Is(err, session.ErrInvalid) {
+		t.Errorf("a selector that nobody resolved: %v", err)
+	}
+}
