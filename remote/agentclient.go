@@ -145,7 +145,7 @@ func (a *AgentClient) StreamResults(ctx context.Context, c *CheckRequest) (*Chec
 	for {
 		chunk, err := stream.Recv()
 		if err != nil {
-			return nil, j.broken(err)
+			return nil, broken(err)
 		}
 		if err := j.add(chunk.GetData()); err != nil {
 			return nil, err

@@ -91,12 +91,9 @@ func (j *union) message() ([]byte, error) {
 }
 
 // broken is the error of a stream that ended before its last chunk.
-func (j *union) broken(err error) error {
-	switch {
-	case errors.Is(err, io.EOF):
+func broken(err error) error {
+	if errors.Is(err, io.EOF) {
 		return errNoFinal
-	case j.chunks == 0: // it did not begin: Unimplemented, mostly
-		return saidByGRPC(err)
 	}
 	return fmt.Errorf("failed to receive chunk: %w", saidByGRPC(err))
 }
