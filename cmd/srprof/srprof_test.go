@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -181,11 +182,12 @@ func TestEnoughCapabilities(t *testing.T) {
 func TestInterrupt(t *testing.T) {
 	needRoot(t)
 	out := filepath.Join(t.TempDir(), "x.folded")
-	c := command(t, "record", "--pid", strconv.Itoa(start(t, busyLoop)), "--duration", "1h", "--output", out)
+	pid := start(t, busyLoop)
+	c := command(t, "record", "--pid", strconv.Itoa(pid), "--duration", "1h", "--output", out)
 	if err := c.Start(); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(time.Second)
+	sampled(t, c.Process.Pid, pid)
 	if entries, err := os.ReadDir(filepath.Dir(out)); err != nil || len(entries) != 1 || entries[0].Name() == "x.folded" {
 		t.Errorf("while recording: %v, %v; want only the temporary file", entries, err)
 	}
@@ -200,6 +202,40 @@ func TestInterrupt(t *testing.T) {
 	if entries, _ := os.ReadDir(filepath.Dir(out)); len(entries) != 1 {
 		t.Errorf("left behind: %v", entries)
 	}
+}
+
+// sampled waits until srprof has perf events, and the target has used CPU time
+// for some samples since.
+func sampled(t *testing.T, srprof, target int) {
+	t.Helper()
+	await := func(what string, came func() bool) {
+		t.Helper()
+		for end := time.Now().Add(2 * time.Minute); !came(); time.Sleep(10 * time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatal(what)
+			}
+		}
+	}
+	dir := fmt.Sprintf("/proc/%d/fd/", srprof)
+	await("srprof has no perf events", func() bool {
+		fds, err := os.ReadDir(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return slices.ContainsFunc(fds, func(fd fs.DirEntry) bool {
+			to, _ := os.Readlink(dir + fd.Name()) // it may be closed by now
+			return to == "anon_inode:[perf_event]"
+		})
+	})
+	used := func() time.Duration {
+		stat, err := process.ReadStat(target)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return stat.CPUTime
+	}
+	before := used()
+	await("the target has no CPU time", func() bool { return used() > before+200*time.Millisecond })
 }
 
 // On a terminal there is a line of progress, and only there.

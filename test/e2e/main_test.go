@@ -146,20 +146,7 @@ func recordBy(t *testing.T, by []string, happens func(), args ...string) *record
 	}
 	var out, stderr bytes.Buffer
 	c.Stdout, c.Stderr = &out, &stderr
-	err := c.Start()
-	if err == nil && happens != nil {
-		happened := make(chan bool)
-		go func() {
-			defer close(happened)
-			if sampling(c.Process.Pid) {
-				happens()
-			}
-		}()
-		defer func() { <-happened }()
-	}
-	if err == nil {
-		err = c.Wait()
-	}
+	err := runWhile(c, happens)
 	if ctx.Err() != nil {
 		t.Fatalf("srprof %q does not end: %s", args, &stderr)
 	}
@@ -167,6 +154,23 @@ func recordBy(t *testing.T, by []string, happens func(), args ...string) *record
 		t.Errorf("srprof writes to standard output although a file was asked for: %.200q", out.String())
 	}
 	return read(t, dir, exitCode(t, err), stderr.String())
+}
+
+// runWhile runs a command. Once it samples, something may happen.
+func runWhile(c *exec.Cmd, happens func()) error {
+	if err := c.Start(); err != nil {
+		return err
+	}
+	happened := make(chan bool)
+	go func() {
+		defer close(happened)
+		if happens != nil && sampling(c.Process.Pid) {
+			happens()
+		}
+	}()
+	err := c.Wait()
+	<-happened
+	return err
 }
 
 // sampling waits until a process has perf events; false says that it ended.

@@ -3,6 +3,7 @@
 package e2e_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"net"
@@ -32,12 +33,21 @@ type functions struct {
 // recordFunctions records a process into a pprof file and reads that.
 func recordFunctions(t *testing.T, pid int, args ...string) *functions {
 	t.Helper()
+	return recordFunctionsWhile(t, nil, pid, args...)
+}
+
+// recordFunctionsWhile is recordFunctions during which something happens.
+func recordFunctionsWhile(t *testing.T, happens func(), pid int, args ...string) *functions {
+	t.Helper()
 	file := filepath.Join(t.TempDir(), "out.pb.gz")
 	args = append([]string{"record", "--pid", strconv.Itoa(pid), "--frequency", often, "--output", file}, args...)
 	ctx, cancel := context.WithTimeout(t.Context(), hangs)
 	defer cancel()
-	if out, err := exec.CommandContext(ctx, srprof, args...).CombinedOutput(); err != nil {
-		t.Fatalf("srprof %q: %v: %s", args, err, out)
+	var out bytes.Buffer
+	c := exec.CommandContext(ctx, srprof, args...)
+	c.Stdout, c.Stderr = &out, &out
+	if err := runWhile(c, happens); err != nil {
+		t.Fatalf("srprof %q: %v: %s", args, err, &out)
 	}
 	f, err := os.Open(file)
 	if err != nil {
@@ -154,14 +164,8 @@ func TestCompiler(t *testing.T) {
 		t.Fatal(err)
 	}
 	p := launch(t, "ready", "sh", "-c", `echo ready; read go; exec gcc -O2 -S -o /dev/null "$1"`, "sh", source)
-	// The compiler is born when sampling has begun, long enough after a start.
-	// Were it not, its samples would be there all the same, from their birth on.
-	time.AfterFunc(500*time.Millisecond, func() {
-		if err := p.Tell(); err != nil {
-			t.Error(err)
-		}
-	})
-	f := recordFunctions(t, p.PID, "--children", "--duration", "60s")
+	// The compiler is born when sampling has begun.
+	f := recordFunctionsWhile(t, after(t, 100*time.Millisecond, p.Tell), p.PID, "--children", "--duration", "60s")
 	want(t, "the child cc1", f.commands["cc1"], 0.9)
 	want(t, "its code", f.object["cc1"], 0.7)
 }

@@ -157,17 +157,11 @@ func recordZoo(t *testing.T, v *programs.Variant, path string, begins, duration 
 		t.Fatal(err)
 	}
 	defer p.Stop()
-	tell := time.AfterFunc(begins, func() {
-		if err := p.Tell(); err != nil {
-			t.Error(err)
-		}
-	})
-	defer tell.Stop()
 	args := []string{"--pid", strconv.Itoa(p.PID), "--frequency", often, "--duration", (begins + duration).String()}
 	if v.Children {
 		args = append(args, "--children")
 	}
-	return record(t, args...).succeeded(t)
+	return recordWhile(t, after(t, begins, p.Tell), args...).succeeded(t)
 }
 
 // add takes in a recording.

@@ -312,7 +312,7 @@ func (v *visitor) identical(ctx context.Context) error {
 			first = ids[i]
 			v.saw(first)
 		}
-		if ids[i] != first {
+		if ids[i] != first && !v.tooLate(ctx, first, ids[i]) {
 			return fmt.Errorf("sessions %q for requests of the same", ids)
 		}
 	}
@@ -324,6 +324,19 @@ func (v *visitor) identical(ctx context.Context) error {
 		return err
 	}
 	return v.judged(ctx, now, of)
+}
+
+// tooLate says whether one of two sessions was made when the other had ended: then
+// there was nothing left to share.
+func (v *visitor) tooLate(ctx context.Context, a, b session.ID) bool {
+	one, err := v.there.Get(ctx, a)
+	other, err2 := v.there.Get(ctx, b)
+	if err != nil || err2 != nil {
+		return forgotten(err) || forgotten(err2)
+	}
+	v.saw(a)
+	v.saw(b)
+	return one.State.Final() && !other.Created.Before(one.Ended) || other.State.Final() && !one.Created.Before(other.Ended)
 }
 
 // gone is a client that goes away without a word while it watches.

@@ -73,8 +73,12 @@ func runMachine(t *testing.T, k *kernel, image string, more ...string) (results 
 func emulate(t *testing.T, m machine, image, initrd string, megabytes int, line string) (results []result, console string, failed error) {
 	began := time.Now()
 	args := []string{
-		"-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", strconv.Itoa(megabytes),
-		"-kernel", image, "-initrd", initrd, "-append", strings.TrimSpace(line+" "+m.line),
+		// One thread for all CPUs: with one for each, QEMU 7.2 goes on at times with a
+		// breakpoint that is there no more, which kernels put where they patch their
+		// scheduler or a BPF program, and the kernel dies of it ("Oops: int3"). Two
+		// machines at a time use two cores all the same.
+		"-accel", "tcg,thread=single", "-cpu", "max", "-smp", "2", "-m", strconv.Itoa(megabytes),
+		"-kernel", image, "-initrd", initrd, "-append", strings.TrimSpace(line + " " + m.line),
 		"-nodefaults", "-no-user-config", "-display", "none", "-serial", "stdio", "-no-reboot",
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), hangs)

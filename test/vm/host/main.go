@@ -11,22 +11,15 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"runtime"
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/carverauto/serviceradar-profiler/test/programs"
 )
 
 func main() {
 	if _, err := os.Stat(debs); err != nil {
 		fmt.Fprintln(os.Stderr, "this is part of a test's virtual machine and of use nowhere else")
 		os.Exit(2)
-	}
-	runtime.LockOSThread() // or the thread of the event may end
-	if err := programs.HoldPerf(); err != nil {
-		say("FAIL", "host", err.Error())
 	}
 	h := &host{}
 	for _, c := range h.checks() {

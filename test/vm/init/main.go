@@ -9,14 +9,11 @@ package main
 import (
 	"fmt"
 	"os"
-	"runtime"
 	"strconv"
 	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/carverauto/serviceradar-profiler/test/programs"
 )
 
 func main() {
@@ -26,10 +23,6 @@ func main() {
 	}
 	if os.Getenv(mounted) == "" {
 		restart()
-	}
-	runtime.LockOSThread() // or the thread of the event may end
-	if err := programs.HoldPerf(); err != nil {
-		say("FAIL", "init", err.Error())
 	}
 	for _, c := range checks() {
 		began := time.Now()
