@@ -140,7 +140,9 @@ func (c *circumstance) test(t *testing.T, sentence string) {
 		name, value, _ := strings.Cut(c.sysctl, "=")
 		programs.SetSysctl(t, name, value)
 	}
-	code, text := runCommand(t, c.command(t, "record", "--pid", pid, "--duration", "500ms", "--frequency", "199", "--format", "folded", "--output", "x.folded"))
+	code, text := recordBusy(t, func(d string) (int, string) {
+		return runCommand(t, c.command(t, "record", "--pid", pid, "--duration", d, "--frequency", "199", "--format", "folded", "--output", "x.folded"))
+	})
 	t.Log(text)
 	if code != c.exit {
 		t.Errorf("exit code %d, want %d", code, c.exit)
@@ -159,6 +161,18 @@ func (c *circumstance) test(t *testing.T, sentence string) {
 	}
 	if len(warnings) == 0 && sentence != "" {
 		t.Errorf("srprof says nothing, want\n%s", sentence)
+	}
+}
+
+// recordBusy records a busy target for longer where others leave it no time.
+func recordBusy(t *testing.T, record func(duration string) (code int, text string)) (int, string) {
+	t.Helper()
+	for d := 500 * time.Millisecond; ; d *= 3 {
+		code, text := record(d.String())
+		if !strings.Contains(text, "waited for a CPU") || d > 30*time.Second {
+			return code, text
+		}
+		t.Log(text)
 	}
 }
 
