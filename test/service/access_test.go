@@ -277,7 +277,7 @@ next:
 // Without roles nobody may anything, and that does not go unnoticed.
 func TestNobodyHasARole(t *testing.T) {
 	s := withAccess(t, `{}`)
-	s.waitFor(t, "nobody may use it")
+	s.waitFor(t, "the configuration is good, but nobody may use it")
 	c := s.client(t, "admin")
 	for _, of := range calls {
 		err := of.call(t.Context(), c.ClientConn, "x", 1)
