@@ -135,19 +135,12 @@ func scanSession(rows *sql.Rows) (int64, *store.Record, error) {
 		number         int64
 		rec            store.Record
 		first, current sql.RawBytes
-		a              asked
-		k              kept
 	)
 	if err := rows.Scan(&number, &rec.Revision, &rec.CancelBy, &first, &current); err != nil {
 		return 0, nil, err
 	}
-	if err := decode(current, &k); err != nil {
-		return 0, nil, fmt.Errorf("session %d: %w", number, err)
+	if err := decodeSession(first, current, &rec); err != nil {
+		return 0, nil, fmt.Errorf("session number %d: %w", number, err)
 	}
-	if err := decode(first, &a); err != nil {
-		return 0, nil, fmt.Errorf("what session %d was asked for: %w", number, err)
-	}
-	rec.Session, rec.Requests = k.Session, k.Requests
-	rec.Session.Spec, rec.Session.Created = a.Spec, a.Created
 	return number, &rec, nil
 }

@@ -44,6 +44,23 @@ func encodeSession(rec *store.Record) (string, error) {
 	return encode(kept{Session: rec.Session, Requests: rec.Requests})
 }
 
+// decodeSession reads what is not a column of its own.
+func decodeSession(first, current []byte, rec *store.Record) error {
+	var (
+		a asked
+		k kept
+	)
+	if err := decode(first, &a); err != nil {
+		return err
+	}
+	if err := decode(current, &k); err != nil {
+		return err
+	}
+	rec.Session, rec.Requests = k.Session, k.Requests
+	rec.Session.Spec, rec.Session.Created = a.Spec, a.Created
+	return nil
+}
+
 func decode(b []byte, v any) error {
 	if err := json.Unmarshal(b, v); err != nil {
 		return damagedRow{err}

@@ -45,6 +45,7 @@ type writer struct {
 	conn  *sql.Conn
 	ended chan struct{}
 
+	statements                        []*sql.Stmt
 	begin, commit, rollback           *sql.Stmt
 	savepoint, release, undo          *sql.Stmt
 	insertSession                     *sql.Stmt
@@ -99,11 +100,20 @@ func (w *writer) prepare() error {
 		if *p.statement, err = w.conn.PrepareContext(context.Background(), p.text); err != nil {
 			return err
 		}
+		w.statements = append(w.statements, *p.statement)
 	}
 	return nil
 }
 
-func (w *writer) close() error { return errors.Join(w.conn.Close(), w.db.Close()) }
+// close closes the connection. Its statements go first: one that is left keeps
+// the file open.
+func (w *writer) close() error {
+	var errs []error
+	for _, s := range w.statements {
+		errs = append(errs, s.Close())
+	}
+	return errors.Join(append(errs, w.conn.Close(), w.db.Close())...)
+}
 
 // serve carries out changes until there are no more to come: what waits when it
 // is free goes into one transaction.
