@@ -11,14 +11,8 @@ import (
 	"github.com/carverauto/serviceradar-profiler/session"
 )
 
-// recordThere is a recording by a profiler: start, watch, fetch, write.
-func (r *recording) recordThere(ctx context.Context, s streams, outs outputs) error {
-	there, err := r.connection.dial()
-	if err != nil {
-		return err
-	}
-	defer there.Close()
-	spec := r.spec
+// recordThere is a recording elsewhere: start, watch, fetch, write.
+func (d *destination) recordThere(ctx context.Context, s streams, there *dialed, spec session.Spec, outs outputs) error {
 	spec.Attended, spec.RequestID = true, rand.Text()
 	one, err := there.Start(ctx, spec)
 	if err != nil { // if it began all the same, it ends as nobody comes to watch it
@@ -27,17 +21,25 @@ func (r *recording) recordThere(ctx context.Context, s streams, outs outputs) er
 	show := newProgress(s.err)
 	err = attend(ctx, there, &one, show.session)
 	show.end()
+	if one.State == session.StateFailed && len(one.Hosts) > 1 {
+		tellFailed(s.err, &one)
+		if d.wantsSession() {
+			err = errors.Join(err, writeJSON(s.out, &one))
+		}
+	}
 	if err != nil {
-		return r.lost(&one, err)
+		return there.lost(&one, err)
 	}
 	// Who was interrupted still wants what there is; the next signal ends that.
-	last, err := r.take(context.WithoutCancel(ctx), s, there, one.ID, outs)
+	last, err := d.take(context.WithoutCancel(ctx), s, there, one.ID, outs)
 	switch {
 	case ctx.Err() != nil && errors.Is(err, session.ErrNotReady), errors.Is(err, session.ErrCanceled):
 		printError(s.err, err)
 		return errInterrupted
+	case errors.Is(err, errPartial) && ctx.Err() != nil:
+		return errInterrupted
 	case err != nil:
-		return r.lost(&one, err)
+		return there.lost(&one, err)
 	case last.State == session.StateCanceled && ctx.Err() == nil && last.Err != nil:
 		fmt.Fprintf(s.err, "srprof: %s [%s]; the profile is of the time up to then\n", printable(last.Err.Error()), printable(last.Err.Code))
 	}
@@ -92,13 +94,13 @@ func end(ctx context.Context, there session.Runner, id session.ID) (shared bool,
 }
 
 // lost tells who lost sight of a session how to find it again.
-func (r *recording) lost(one *session.Session, err error) error {
+func (d *dialed) lost(one *session.Session, err error) error {
 	var e *session.Error
 	if !errors.Is(err, session.ErrUnavailable) || one.State == session.StateFailed || !errors.As(err, &e) {
 		return err
 	}
 	return &session.Error{Code: "connection_lost", Kind: session.ErrUnavailable, Cause: e.Cause,
 		Problem: fmt.Sprintf("lost sight of session %s: %s", short(one.ID, shortID), e.Problem),
-		Remedy: fmt.Sprintf("when it answers again, srprof fetch %s --server %s gets what it sampled, unless it was started anew",
-			short(one.ID, shortID), r.connection.server)}
+		Remedy: fmt.Sprintf("when it answers again, srprof fetch %s%s gets what it sampled, unless it was started anew",
+			short(one.ID, shortID), d.command)}
 }

@@ -29,7 +29,7 @@ func TestAddress(t *testing.T) {
 		"a:b:c":          "",
 		"web 01":         "",
 	} {
-		got, err := address(s)
+		got, _, err := address(s)
 		if got != want || errors.Is(err, session.ErrInvalid) != (want == "") {
 			t.Errorf("%q: %q, %v; want %q", s, got, err, want)
 		}
@@ -78,7 +78,7 @@ func TestLineIsPrintable(t *testing.T) {
 		s.State = state
 		check("line", line(&s))
 		var list, one, problem strings.Builder
-		if err := errors.Join(writeList(&list, []session.Session{s}), writeSession(&one, &s)); err != nil {
+		if err := errors.Join(writeList(&list, []session.Session{s}, true), writeSession(&one, &s)); err != nil {
 			t.Fatal(err)
 		}
 		printError(&problem, s.Err)

@@ -72,7 +72,7 @@ func TestDoctorTellsTheSampler(t *testing.T) {
 	} {
 		cmd := command(t, "doctor")
 		cmd.Env = append(cmd.Env, forbidEnv+"="+c.forbid)
-		if code, text := runCommand(t, cmd); code != c.exit || !regexp.MustCompile(c.want).MatchString(text) {
+		if code, text := execute(t, cmd); code != c.exit || !regexp.MustCompile(c.want).MatchString(text) {
 			t.Errorf("exit code %d, want %d and %s in\n%s", code, c.exit, c.want, text)
 		}
 	}
@@ -141,7 +141,7 @@ func (c *circumstance) test(t *testing.T, sentence string) {
 		programs.SetSysctl(t, name, value)
 	}
 	code, text := recordBusy(t, func(d string) (int, string) {
-		return runCommand(t, c.command(t, "record", "--pid", pid, "--duration", d, "--frequency", "199", "--format", "folded", "--output", "x.folded"))
+		return execute(t, c.command(t, "record", "--pid", pid, "--duration", d, "--frequency", "199", "--format", "folded", "--output", "x.folded"))
 	})
 	t.Log(text)
 	if code != c.exit {

@@ -4,10 +4,8 @@ package main
 
 import (
 	"cmp"
-	"encoding/json"
 	"fmt"
 	"io"
-	"path"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -43,16 +41,37 @@ func shortest(all []session.Session) int {
 func short(id session.ID, n int) string { return printable(string(id[:min(n, len(id))])) }
 
 // writeList is the table of srprof list.
-func writeList(w io.Writer, all []session.Session) error {
-	t := tabwriter.NewWriter(w, 0, 8, 3, ' ', 0)
-	fmt.Fprintln(t, "ID\tSTATE\tTARGET\tPIDS\tAGE\tDURATION\tSAMPLES\tHOST")
+func writeList(w io.Writer, all []session.Session, wide bool) error {
+	head := []string{"ID", "STATE", "TARGET", "PIDS", "AGE", "DURATION", "SAMPLES", "HOST"}
+	if wide {
+		head = append(head, "REQUESTER", "ASKED", "REASON")
+	}
+	t := newTable(w, head...)
 	n := shortest(all)
 	for i := range all {
 		s := &all[i]
-		fmt.Fprintln(t, strings.Join([]string{short(s.ID, n), state(s), target(s), pids(s.Spec.PIDs),
-			age(s.Created), lasted(s), strconv.FormatUint(s.Progress.Samples, 10), cmp.Or(printable(s.Host), "-")}, "\t"))
+		row := []string{short(s.ID, n), state(s), target(s), pids(s.Spec.PIDs), age(s.Created), lasted(s), strconv.FormatUint(s.Progress.Samples, 10), where(s)}
+		if wide {
+			row = append(row, s.Spec.Requester, asked(&s.Spec), reason(s.Err))
+		}
+		t.row(row...)
 	}
 	return t.Flush()
+}
+
+// where is a session's host, or how many there are and failed.
+func where(s *session.Session) string {
+	switch len(s.Hosts) {
+	case 0:
+		return printable(s.Host)
+	case 1:
+		return printable(s.Hosts[0].Host)
+	}
+	text := plural(len(s.Hosts), "host", "hosts")
+	if n := len(s.Failed()); n > 0 {
+		text += fmt.Sprintf(" (%d failed)", n)
+	}
+	return text
 }
 
 func state(s *session.Session) string {
@@ -62,14 +81,23 @@ func state(s *session.Session) string {
 	return printable(string(s.State))
 }
 
-// target names whom a session samples as a profile does: "redis-server and 2
-// more"; "-" if that is not known, or not yet.
+// target names whom a session samples, shorter than a profile does:
+// "redis-server +2"; what chooses them if they are not known, or not yet.
 func target(s *session.Session) string {
-	if len(s.Targets) == 0 {
+	all := s.Targets
+	for i := range s.Hosts {
+		if len(all) == 0 {
+			all = s.Hosts[i].Targets
+		}
+	}
+	if len(all) == 0 {
+		if !s.Spec.Select.Empty() {
+			return printable(s.Spec.Select.String())
+		}
 		return "-"
 	}
-	name := printable(cmp.Or(s.Targets[0].Name, path.Base(s.Targets[0].Command)))
-	if n := len(s.Targets) - 1; n > 0 {
+	name := printable(cmp.Or(all[0].Title(), "-"))
+	if n := len(s.Targets) - 1; n > 0 && len(s.Hosts) <= 1 {
 		name += fmt.Sprintf(" +%d", n)
 	}
 	return name
@@ -132,10 +160,15 @@ func line(s *session.Session) string {
 	switch {
 	case s.State == session.StatePending && s.Position > 0:
 		return fmt.Sprintf("pending: number %d in the queue", s.Position)
+	case s.State == session.StatePending && len(s.Hosts) > 0 && s.Hosts[0].Waiting != "":
+		return "pending: " + printable(s.Hosts[0].Waiting)
 	case s.State == session.StatePending:
 		return "pending"
 	}
 	text := fmt.Sprintf("%s: %s, %d samples", printable(string(s.State)), lasted(s), s.Progress.Samples)
+	if len(s.Hosts) > 1 {
+		text += ", " + tally(s.Hosts)
+	}
 	if s.Progress.Lost > 0 {
 		text += fmt.Sprintf(", %d lost", s.Progress.Lost)
 	}
@@ -151,20 +184,47 @@ func line(s *session.Session) string {
 	return text
 }
 
+// tally counts the hosts by state: "9 running, 2 pending, 1 failed".
+func tally(hosts []session.HostRun) string {
+	count := map[session.State]int{}
+	for i := range hosts {
+		count[hosts[i].State]++
+	}
+	var texts []string
+	for _, state := range []session.State{session.StateRunning, session.StatePending, session.StateSucceeded, session.StateCanceled, session.StateFailed} {
+		if n := count[state]; n > 0 {
+			texts = append(texts, fmt.Sprintf("%d %s", n, state))
+		}
+	}
+	return plural(len(hosts), "host", "hosts") + ": " + strings.Join(texts, ", ")
+}
+
 // writeSession is what srprof get shows.
 func writeSession(w io.Writer, s *session.Session) error {
+	if err := writeFields(w, s); err != nil || len(s.Hosts) < 2 {
+		return err
+	}
+	if _, err := fmt.Fprintln(w); err != nil {
+		return err
+	}
+	return writeRuns(w, s.Hosts)
+}
+
+func writeFields(w io.Writer, s *session.Session) error {
 	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
 	field := func(name, format string, args ...any) { fmt.Fprintf(t, name+"\t"+format+"\n", args...) }
 	field("session", "%s", printable(string(s.ID)))
 	field("state", "%s", line(s))
-	field("host", "%s", printable(s.Host))
+	field("host", "%s", where(s))
 	field("asked", "%s", asked(&s.Spec))
 	if s.Spec.Requester != "" {
 		field("requester", "%s", printable(s.Spec.Requester))
 	}
-	for i := range s.Targets {
-		g := &s.Targets[i]
-		field("target", "%d %s %s", g.PID, printable(g.Name), printable(g.Command))
+	if len(s.Hosts) < 2 {
+		for i := range s.Targets {
+			g := &s.Targets[i]
+			field("target", "%d %s %s", g.PID, printable(g.Name), printable(g.Command))
+		}
 	}
 	if s.Shared > 1 {
 		field("shared", "by %d requests", s.Shared)
@@ -185,7 +245,20 @@ func writeSession(w io.Writer, s *session.Session) error {
 
 // asked is a spec in words.
 func asked(s *session.Spec) string {
-	text := fmt.Sprintf("PID %s for %v at %d Hz", pids(s.PIDs), s.Duration, s.Frequency)
+	whom := "PID " + pids(s.PIDs)
+	if !s.Select.Empty() {
+		whom = printable(s.Select.String())
+	}
+	text := fmt.Sprintf("%s for %v at %d Hz", whom, s.Duration, s.Frequency)
+	if !s.Hosts.Empty() {
+		text += ", on " + printable(s.Hosts.String())
+	}
+	if s.AtOnce > 0 {
+		text += fmt.Sprintf(", %d at once", s.AtOnce)
+	}
+	if s.Canary {
+		text += ", one of them first"
+	}
 	if s.Children {
 		text += ", with child processes"
 	}
@@ -193,10 +266,4 @@ func asked(s *session.Spec) string {
 		text += ", while somebody watches"
 	}
 	return text
-}
-
-// writeJSON is the form for programs: an object, or a line of it.
-func writeJSON(w io.Writer, v any) error {
-	e := json.NewEncoder(w)
-	return e.Encode(v)
 }

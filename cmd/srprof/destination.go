@@ -29,7 +29,12 @@ type destination struct {
 	explain  bool
 	names    string
 	annotate string
+	byHost   bool
+	perHost  string // a directory
 	largest  largestFlag
+
+	sessions bool // it is of a session: "-o json" is a word, and {host} in names
+	perHosts []hostOutput
 }
 
 // What --names and --annotate may say.
@@ -40,12 +45,26 @@ var (
 
 func (d *destination) addFlags(c *cobra.Command) {
 	f := c.Flags()
-	f.StringArrayVarP(&d.outputs, "output", "o", nil, "file to write, - for standard output; may be given several times")
+	usage := "file to write, - for standard output; may be given several times"
+	if d.sessions {
+		usage = "file to write, - for standard output, json for the session as JSON; may be given several times"
+	}
+	f.StringArrayVarP(&d.outputs, outputName, "o", nil, usage)
 	f.StringVar(&d.format, "format", "", "format to write, whatever the file is called: "+strings.Join(formatNames(), ", "))
 	f.StringVar(&d.metadata, "metadata", "", "also write when, where and how well it was recorded, as JSON, to this file")
 	f.StringVar(&d.names, "names", "short", "short: without parameters, template arguments as <...>; full: as demangled. pprof always has full names")
 	f.StringVar(&d.annotate, "annotate", "kernel", "suffixes in folded text. kernel: _[k] on kernel functions; all: also _[i] on inlined ones and _[j] on code made at run time; none")
 	f.BoolVar(&d.explain, "explain", false, "also say which code has no name, why, and what to do about it")
+}
+
+// addFleetFlags are those of what may be of several hosts.
+func (d *destination) addFleetFlags(c *cobra.Command) {
+	c.Flags().StringVar(&d.perHost, "per-host", "", "also write a file for each host into this `DIR`: HOST.pb.gz, or as --format says")
+	d.addByHostFlag(c)
+}
+
+func (d *destination) addByHostFlag(c *cobra.Command) {
+	c.Flags().BoolVar(&d.byHost, "by-host", false, "the host is the first level of pictures and text, if the profile is of several; pprof has it as the label host, always")
 }
 
 // largestFlag is how large a profile may be that is read here, in MiB as it is
@@ -61,16 +80,34 @@ const largestName = "max-profile"
 
 // read reads a profile from anywhere.
 func (l largestFlag) read(from io.Reader) (*profile.Profile, error) {
+	size, err := l.bytes()
+	if err != nil {
+		return nil, err
+	}
+	return pprof.ReadUpTo(from, size)
+}
+
+func (l largestFlag) bytes() (int64, error) {
 	size := int64(cmp.Or(l, pprof.MaxSize>>20))
 	if size < 1 || size > maxFetched>>20 {
-		return nil, session.Invalid("bad_max_profile", fmt.Sprintf("--%s is %d", largestName, size), fmt.Sprintf("choose from 1 to %d", maxFetched>>20))
+		return 0, session.Invalid("bad_max_profile", fmt.Sprintf("--%s is %d", largestName, size), fmt.Sprintf("choose from 1 to %d", maxFetched>>20))
 	}
-	return pprof.ReadUpTo(from, size<<20)
+	return size << 20, nil
 }
 
 // toStdout says whether standard output gets a profile.
 func (d *destination) toStdout() bool {
-	return len(d.outputs) == 0 || slices.Contains(d.outputs, stdoutName)
+	return len(d.outputs) == 0 && d.perHost == "" || slices.Contains(d.outputs, stdoutName)
+}
+
+// wantsSession says whether standard output gets the session as JSON.
+func (d *destination) wantsSession() bool { return d.sessions && slices.Contains(d.outputs, formJSON) }
+
+// written are the files that were written, for people.
+func (d *destination) written() string {
+	return strings.Join(slices.DeleteFunc(slices.Clone(d.outputs), func(path string) bool {
+		return d.sessions && (path == formJSON || strings.Contains(path, hostMark)) // these are told of apart
+	}), ", ")
 }
 
 // explainTo writes why code has no name, if that was asked for: to standard
@@ -91,7 +128,7 @@ func (d *destination) options() (o encoding.Options, err error) {
 	if !slices.Contains(nameChoices, d.names) {
 		return o, session.Invalid("unknown_names", fmt.Sprintf("--names is %q", d.names), "say short or full")
 	}
-	o.FullNames = d.names == "full"
+	o.FullNames, o.ByHost = d.names == "full", d.byHost
 	var ok bool
 	if o.Annotate, ok = annotateChoices[d.annotate]; !ok {
 		return o, session.Invalid("unknown_annotate", fmt.Sprintf("--annotate is %q", d.annotate), "say kernel, none or all")
@@ -104,7 +141,7 @@ func (d *destination) options() (o encoding.Options, err error) {
 // is to be abandoned too.
 func (d *destination) create(s streams) (outputs, error) {
 	paths := d.outputs
-	if len(paths) == 0 {
+	if len(paths) == 0 && d.perHost == "" {
 		paths = []string{stdoutName}
 	}
 	if d.format != "" && len(paths) > 1 {
@@ -117,20 +154,32 @@ func (d *destination) create(s streams) (outputs, error) {
 	}
 	var outs outputs
 	for i, path := range paths {
-		if slices.Contains(paths[:i], path) {
+		switch {
+		case slices.Contains(paths[:i], path):
 			return outs, session.Invalid("output_twice", "the output "+path+" is given twice", "name each output once")
+		case d.sessions && path == formJSON:
+			if slices.Contains(paths, stdoutName) {
+				return outs, session.Invalid("output_twice", "the session and a profile are both to go to standard output", "write the profile to a file")
+			}
+			continue
 		}
 		format, err := chooseFormat(d.format, path)
 		if err != nil {
 			return outs, session.Invalid("unknown_format", err.Error(), "srprof record --help describes them")
 		}
+		if d.sessions && strings.Contains(path, hostMark) {
+			d.perHosts = append(d.perHosts, hostOutput{path, format, options})
+			continue
+		}
 		o, err := createOutput(path, s.out)
 		if err != nil {
 			return outs, err
 		}
-		o.pprof = format.Name == session.FormatPprof
-		o.encode = func(w io.Writer, p *profile.Profile) error { return format.Write(w, p, options) }
+		o.format(format, options)
 		outs = append(outs, o)
+	}
+	if err := d.createPerHost(options); err != nil {
+		return outs, err
 	}
 	if d.metadata != "" {
 		o, err := createOutput(d.metadata, s.out)
@@ -188,6 +237,10 @@ func (d *destination) summarize(w io.Writer, p *profile.Profile) {
 		fmt.Fprintf(w, "srprof: %s has no names in %.0f%% of the samples: %s; %s\n",
 			printable(u.Object), 100*float64(u.Samples)/float64(m.Counts.Samples), printable(u.Why), printable(u.Remedy))
 	}
+	written := d.written()
+	if written == "" { // but the session
+		return
+	}
 	fmt.Fprintf(w, "srprof: wrote %s: %d samples in %v, %d lost, %d truncated, %d with unknown frames\n",
-		strings.Join(d.outputs, ", "), m.Counts.Samples, m.Duration().Round(time.Millisecond), m.Counts.Lost, m.Counts.Truncated, m.Counts.Unknown)
+		written, m.Counts.Samples, m.Duration().Round(time.Millisecond), m.Counts.Lost, m.Counts.Truncated, m.Counts.Unknown)
 }

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/carverauto/serviceradar-profiler/encoding"
 	"github.com/carverauto/serviceradar-profiler/profile"
 	"github.com/carverauto/serviceradar-profiler/session"
 )
@@ -28,6 +29,12 @@ type output struct {
 	to     io.Writer // the stream
 	pprof  bool      // the form in which profiles are sent
 	encode func(io.Writer, *profile.Profile) error
+}
+
+// format says how a profile is written to it.
+func (o *output) format(f encoding.Format, options encoding.Options) {
+	o.pprof = f.Name == session.FormatPprof
+	o.encode = func(w io.Writer, p *profile.Profile) error { return f.Write(w, p, options) }
 }
 
 // outputs are written one after the other; the first error ends it.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/carverauto/serviceradar-profiler/host"
 	"github.com/carverauto/serviceradar-profiler/profile"
 	"github.com/carverauto/serviceradar-profiler/profiler"
 	"github.com/carverauto/serviceradar-profiler/session"
@@ -23,31 +24,35 @@ type recording struct {
 
 func recordCommand(s streams) *cobra.Command {
 	var r recording
+	r.sessions = true
 	c := &cobra.Command{
-		Use:   "record --pid PID [flags]",
-		Short: "Sample running processes and write what they did",
+		Use:   "record --pid PID|--name NAME|… [flags]",
+		Short: "Sample running processes of this host and write what they did",
 		Long: `Samples the CPU use of running processes, user and kernel code, and writes it as
 a flame graph, a profile for other tools or a table.
 
 The extension of --output chooses the format, unless --format does:
 ` + formatList() + `
-Without either, a table of the hottest functions goes to standard output.
-Several --output write the same recording in several formats. Ctrl-C ends the
-recording early and writes what was collected.
+Without either, a table of the hottest functions goes to standard output; -o json
+writes what was recorded, when and how well, instead. Several --output write the
+same recording in several formats. Ctrl-C ends the recording early and writes
+what was collected.
 
 Names, inlined calls and lines that were stripped come from debug files: those
 that the process sees, then those of this host. None is downloaded, unless
 --debuginfod names a server.
 
-With --server, the profiler on another host samples, of that host's processes,
-and the rest is the same. Ctrl-C ends the session there, unless it serves others
-too. Only the flag makes a recording go there, not $` + serverVariable + `.
+With --server or --context, the profiler on another host samples, of that host's
+processes, and the rest is the same. Ctrl-C ends the session there, unless it
+serves others too. Only these flags make a recording go there, not the environment
+and not the current context; srprof run does what they say.
 ` + connectionHelp + `
 
 Exit codes: 0 ok, 1 failure, 2 usage, 4 not permitted, 5 no samples,
 130 interrupted or canceled (the profile up to then is written).`,
 		Example: `  srprof record --pid 4242
   srprof record --pid 4242 --duration 30s --output web.svg
+  srprof record --unit nginx --output nginx.svg
   srprof record --pid 4242 --output web.html --output web.pb.gz
   srprof record --pid 4242 --pid 4243 --children --frequency 499 --output build.html
   srprof record --pid 4242 --format folded > web.folded
@@ -72,7 +77,7 @@ Exit codes: 0 ok, 1 failure, 2 usage, 4 not permitted, 5 no samples,
 // checkPlace refuses flags that mean nothing where the recording is: nobody
 // should get a recording of this host who named the certificate for another.
 func (r *recording) checkPlace(c *cobra.Command) error {
-	if r.connection.server == "" {
+	if !r.connection.named() {
 		name := r.connection.given(c)
 		for _, f := range []string{"requester", "max-wait", largestName} {
 			if c.Flags().Changed(f) {
@@ -105,8 +110,11 @@ func record(ctx context.Context, s streams, r *recording) error {
 	if err != nil {
 		return err
 	}
-	if r.connection.server != "" {
-		return r.recordThere(ctx, s, outs)
+	if r.connection.named() {
+		return r.connection.ask(ctx, func(there *dialed) error { return r.recordThere(ctx, s, there, r.spec, outs) })
+	}
+	if err := r.choose(ctx); err != nil {
+		return err
 	}
 	show := newProgress(s.err)
 	recorder := profiler.Recorder{Debug: r.debug.options}
@@ -118,6 +126,11 @@ func record(ctx context.Context, s streams, r *recording) error {
 	if err := outs.write(p); err != nil {
 		return err
 	}
+	if r.wantsSession() {
+		if err := writeJSON(s.out, sessionOf(&r.spec, p)); err != nil {
+			return fmt.Errorf("write the session: %w", err)
+		}
+	}
 	r.summarize(s.err, p)
 	if err := r.explainTo(s.err, p); err != nil {
 		return err
@@ -126,4 +139,32 @@ func record(ctx context.Context, s streams, r *recording) error {
 		return errInterrupted
 	}
 	return nil
+}
+
+// choose finds the processes that are meant on this host.
+func (r *recording) choose(ctx context.Context) error {
+	if r.spec.Select.Empty() {
+		return nil
+	}
+	pids, err := host.Resolve(ctx, r.spec.Select)
+	r.spec.PIDs = pids
+	return err
+}
+
+// sessionOf is a recording of this host as the session that it would be
+// elsewhere, for programs.
+func sessionOf(spec *session.Spec, p *profile.Profile) *session.Session {
+	m := &p.Meta
+	one := &session.Session{
+		Spec: *spec, Host: m.Host, State: session.StateSucceeded, Shared: 1, Created: m.Start, Started: m.Start, Ended: m.Start.Add(m.Duration()),
+		Targets: m.Targets, EndedBy: m.Ended,
+		Progress: session.Progress{Elapsed: m.Duration(), Samples: m.Counts.Samples, Lost: m.Counts.Lost, Truncated: m.Counts.Truncated},
+	}
+	if m.Ended == profile.EndedInterrupted {
+		one.State = session.StateCanceled
+	}
+	if f := p.Functions(); len(f) > 0 {
+		one.Progress.Hottest = f[0].Name
+	}
+	return one
 }

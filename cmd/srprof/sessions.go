@@ -6,7 +6,6 @@ import (
 	"context"
 	"fmt"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -16,19 +15,16 @@ import (
 // uuidLength is that of a whole ID; a shorter one is looked up.
 const uuidLength = 36
 
-// with does something with one session of the profiler, named by its ID or by
+// with does something with one session of the service, named by its ID or by
 // the start of it.
-func (n *connection) with(ctx context.Context, name string, do func(session.Runner, session.ID) error) error {
-	there, err := n.dial()
-	if err != nil {
-		return err
-	}
-	defer there.Close()
-	id, err := find(ctx, there, name)
-	if err != nil {
-		return err
-	}
-	return do(there, id)
+func (n *connection) with(ctx context.Context, name string, do func(*dialed, session.ID) error) error {
+	return n.ask(ctx, func(there *dialed) error {
+		id, err := find(ctx, there, name)
+		if err != nil {
+			return err
+		}
+		return do(there, id)
+	})
 }
 
 // find completes an ID as git does: by what it begins with.
@@ -58,60 +54,28 @@ func find(ctx context.Context, there session.Runner, name string) (session.ID, e
 	return "", session.Invalid("ambiguous_id", fmt.Sprintf("%d sessions begin with %s", len(found), name), "write more of the ID; srprof list shows enough of each")
 }
 
-func addJSONFlag(c *cobra.Command, to *bool) {
-	c.Flags().BoolVar(to, jsonFlag, false, "write JSON, errors too (to standard error, with their code)")
-}
-
-const jsonFlag = "json"
-
 // exitHelp ends the help of commands that only ask.
 const exitHelp = `
 
 Exit codes: 0 ok, 1 failure, 2 usage, 4 not permitted.`
 
-// completeIDs lets a shell complete the IDs of the profiler's sessions.
-func (n *connection) completeIDs(c *cobra.Command) {
-	c.ValidArgsFunction = func(c *cobra.Command, args []string, start string) ([]string, cobra.ShellCompDirective) {
-		if len(args) > 0 {
-			return nil, cobra.ShellCompDirectiveNoFileComp
-		}
-		ctx, cancel := context.WithTimeout(c.Context(), 2*time.Second) // somebody waits for a key
-		defer cancel()
-		there, err := n.dial()
-		if err != nil {
-			return nil, cobra.ShellCompDirectiveError
-		}
-		defer there.Close()
-		all, err := there.List(ctx, session.Filter{})
-		if err != nil {
-			return nil, cobra.ShellCompDirectiveError
-		}
-		var ids []string
-		for i := range all {
-			if s := &all[i]; strings.HasPrefix(string(s.ID), start) {
-				ids = append(ids, cobra.CompletionWithDesc(printable(string(s.ID)), target(s)+", "+state(s)))
-			}
-		}
-		return ids, cobra.ShellCompDirectiveNoFileComp
-	}
-}
-
 func getCommand(s streams) *cobra.Command {
 	var n connection
-	var asJSON bool
+	var form formFlag
 	c := &cobra.Command{
 		Use:   "get ID [flags]",
 		Short: "Show a session: what was asked, how far it is, why it ended",
-		Long: `Shows a session as it is. IDs may be abbreviated.
+		Long: `Shows a session as it is, and each of its hosts if it has several. IDs may be
+abbreviated.
 ` + connectionHelp + exitHelp,
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			return n.with(c.Context(), args[0], func(there session.Runner, id session.ID) error {
+			return n.with(c.Context(), args[0], func(there *dialed, id session.ID) error {
 				one, err := there.Get(c.Context(), id)
 				if err != nil {
 					return err
 				}
-				if asJSON {
+				if form.json() {
 					return writeJSON(s.out, &one)
 				}
 				return writeSession(s.out, &one)
@@ -119,28 +83,28 @@ func getCommand(s streams) *cobra.Command {
 		},
 	}
 	n.addFlags(c)
-	addJSONFlag(c, &asJSON)
+	form.addFormFlag(c, false)
 	n.completeIDs(c)
 	return c
 }
 
 func cancelCommand(s streams) *cobra.Command {
 	var n connection
-	var asJSON bool
+	var form formFlag
 	c := &cobra.Command{
 		Use:   "cancel ID [flags]",
 		Short: "End a session; what it sampled up to then can be fetched",
-		Long: `Ends a session, for all whom it serves. What was sampled up to then can be
-fetched. To cancel what has ended already changes nothing.
+		Long: `Ends a session, on all its hosts and for all whom it serves. What was sampled up
+to then can be fetched. To cancel what has ended already changes nothing.
 ` + connectionHelp + exitHelp,
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			return n.with(c.Context(), args[0], func(there session.Runner, id session.ID) error {
+			return n.with(c.Context(), args[0], func(there *dialed, id session.ID) error {
 				one, err := there.Cancel(c.Context(), id)
 				if err != nil {
 					return err
 				}
-				if asJSON {
+				if form.json() {
 					return writeJSON(s.out, &one)
 				}
 				_, err = fmt.Fprintln(s.out, line(&one))
@@ -149,38 +113,39 @@ fetched. To cancel what has ended already changes nothing.
 		},
 	}
 	n.addFlags(c)
-	addJSONFlag(c, &asJSON)
+	form.addFormFlag(c, false)
 	n.completeIDs(c)
 	return c
 }
 
 func listCommand(s streams) *cobra.Command {
 	var n connection
-	var asJSON bool
+	var form formFlag
 	var states []string
 	var filter session.Filter
 	c := &cobra.Command{
 		Use:   "list [flags]",
-		Short: "List the sessions that a profiler knows",
-		Long: `Lists the sessions that a profiler knows, oldest first: those that wait or run,
+		Short: "List the sessions that a service knows",
+		Long: `Lists the sessions that a service knows, oldest first: those that wait or run,
 and those that ended not long ago. Their IDs are shown as far as it takes to
 tell them apart, and may be abbreviated so anywhere.
 ` + connectionHelp + exitHelp,
 		Example: `  srprof list --server web-01 --cert-dir certs
-  srprof list --state running --json | jq -r .[].id`,
+  srprof list --state running -o json | jq -r .[].id`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			for _, name := range states {
 				filter.States = append(filter.States, session.State(name))
 			}
-			return list(c.Context(), s, &n, filter, asJSON)
+			return list(c.Context(), s, &n, filter, &form)
 		},
 	}
 	f := c.Flags()
 	f.StringSliceVar(&states, "state", nil, "only sessions in this `STATE`: "+stateNames()+"; may be given several times")
+	completeWords(c, "state", strings.Split(stateNames(), ", ")...)
 	f.IntVarP(&filter.PID, "pid", "p", 0, "only sessions that were asked for this process")
 	n.addFlags(c)
-	addJSONFlag(c, &asJSON)
+	form.addFormFlag(c, true)
 	return c
 }
 
@@ -192,7 +157,7 @@ func stateNames() string {
 	return strings.Join(names, ", ")
 }
 
-func list(ctx context.Context, s streams, n *connection, filter session.Filter, asJSON bool) error {
+func list(ctx context.Context, s streams, n *connection, filter session.Filter, form *formFlag) error {
 	for _, state := range filter.States {
 		if !state.Known() {
 			return session.Invalid("unknown_state", fmt.Sprintf("--state is %q", state), "say one of "+stateNames())
@@ -201,21 +166,18 @@ func list(ctx context.Context, s streams, n *connection, filter session.Filter, 
 	if filter.PID < 0 {
 		return session.Invalid("bad_pid", fmt.Sprintf("%d is not a process ID", filter.PID), "PIDs are positive")
 	}
-	there, err := n.dial()
-	if err != nil {
-		return err
-	}
-	defer there.Close()
-	all, err := there.List(ctx, filter)
-	if err != nil {
-		return err
-	}
-	if asJSON {
-		return writeJSON(s.out, append([]session.Session{}, all...)) // [] and not null
-	}
-	if len(all) == 0 {
-		_, err := fmt.Fprintln(s.err, "srprof: there are no such sessions")
-		return err
-	}
-	return writeList(s.out, all)
+	return n.ask(ctx, func(there *dialed) error {
+		all, err := there.List(ctx, filter)
+		if err != nil {
+			return err
+		}
+		if form.json() {
+			return writeJSON(s.out, listJSON(all))
+		}
+		if len(all) == 0 {
+			_, err := fmt.Fprintln(s.err, "srprof: there are no such sessions")
+			return err
+		}
+		return writeList(s.out, all, form.form == formWide)
+	})
 }

@@ -119,7 +119,7 @@ func restricted(t *testing.T, caps []process.Capability, args ...string) (int, s
 	}
 	c := command(t, args...)
 	c.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}, AmbientCaps: ambient}
-	return runCommand(t, c)
+	return execute(t, c)
 }
 
 // command is srprof in a place where everybody may run it.
@@ -146,7 +146,7 @@ func command(t *testing.T, args ...string) *exec.Cmd {
 	return c
 }
 
-func runCommand(t *testing.T, c *exec.Cmd) (int, string) {
+func execute(t *testing.T, c *exec.Cmd) (int, string) {
 	t.Helper()
 	var stdout, stderr bytes.Buffer
 	c.Stdout, c.Stderr = &stdout, &stderr
@@ -247,7 +247,7 @@ func TestProgress(t *testing.T) {
 	c := command(t, "record", "--pid", strconv.Itoa(start(t, busyLoop)), "--duration", "2s", "--output", "x.svg")
 	c.Args = []string{"script", "-qec", strings.Join(c.Args, " "), "/dev/null"}
 	c.Path, _ = exec.LookPath("script")
-	code, text := runCommand(t, c)
+	code, text := execute(t, c)
 	for _, want := range []string{"of 2s", "samples", "hottest: ", "wrote x.svg"} {
 		if code != 0 || !strings.Contains(text, want) {
 			t.Errorf("exit code %d, want %q in %q", code, want, text)

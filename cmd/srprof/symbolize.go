@@ -125,10 +125,10 @@ func unreadable(file string, err error) *session.Error {
 		err          error
 		code, remedy string
 	}{
-		{pprof.ErrFormat, "not_a_profile", "symbolize reads what srprof record --output x.pb.gz writes"},
+		{pprof.ErrFormat, "not_a_profile", "what srprof record --output x.pb.gz writes can be read"},
 		{pprof.ErrDamaged, "profile_damaged", "copy it again, or record again"},
 		{pprof.ErrTooLarge, "profile_too_large", "raise --" + largestName + " where there is memory for it, or record for a shorter time, or at a lower --frequency"},
-		{pprof.ErrValues, "not_a_cpu_profile", "symbolize reads profiles of CPU use"},
+		{pprof.ErrValues, "not_a_cpu_profile", "only profiles of CPU use can be read"},
 	} {
 		if errors.Is(err, known.err) {
 			e.Code, e.Remedy = known.code, known.remedy

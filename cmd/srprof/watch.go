@@ -14,29 +14,29 @@ import (
 
 func watchCommand(s streams) *cobra.Command {
 	var n connection
-	var asJSON bool
+	var form formFlag
 	c := &cobra.Command{
 		Use:   "watch ID [flags]",
 		Short: "Tell how a session goes, until its end",
 		Long: `Tells of a session at once, then of how it goes, until it ends: on a terminal in
-one line that changes, else in a line a second. An attended session (of srprof
-record --server) goes on while somebody watches it.
+lines that change, else in a line a second. An attended session (of srprof run)
+goes on while somebody watches it.
 
-With --json, each line is the session as an object.
+With -o json, each line is the session as an object.
 ` + connectionHelp + `
 
-Exit codes: those that the session would have had here: 0 it succeeded, 1, 2, 4
-or 5 it failed, 130 it was canceled; 130 also if Ctrl-C ended the watching, which
-does not end the session.`,
+Exit codes: those that the session would have had here: 0 it succeeded, 3 but
+not on all hosts, 1, 2, 4 or 5 it failed, 130 it was canceled; 130 also if Ctrl-C
+ended the watching, which does not end the session.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			return n.with(c.Context(), args[0], func(there session.Runner, id session.ID) error {
-				return watch(c.Context(), s, there, id, asJSON)
+			return n.with(c.Context(), args[0], func(there *dialed, id session.ID) error {
+				return watch(c.Context(), s, there, id, form.json())
 			})
 		},
 	}
 	n.addFlags(c)
-	addJSONFlag(c, &asJSON)
+	form.addFormFlag(c, false)
 	n.completeIDs(c)
 	return c
 }
@@ -73,6 +73,9 @@ func watch(ctx context.Context, s streams, there session.Runner, id session.ID, 
 			show.session(&now)
 		}
 	}
+	if !asJSON {
+		tellFailed(s.err, &last)
+	}
 	return outcome(&last)
 }
 
@@ -80,6 +83,9 @@ func watch(ctx context.Context, s streams, there session.Runner, id session.ID, 
 func outcome(s *session.Session) error {
 	switch s.State {
 	case session.StateSucceeded:
+		if len(s.Failed()) > 0 {
+			return errPartial
+		}
 		return nil
 	case session.StateCanceled:
 		return errInterrupted

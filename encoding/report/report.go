@@ -36,12 +36,7 @@ const (
 
 // Write writes p as text.
 func Write(w io.Writer, p *profile.Profile, o Options) error {
-	o.Top = cmp.Or(o.Top, defaultTop)
-	o.Width = max(cmp.Or(o.Width, defaultWidth), minWidth)
-	r := reporter{out: bufio.NewWriter(w), p: p, m: &p.Meta, o: o}
-	for i := range p.Samples {
-		r.samples += p.Samples[i].Count
-	}
+	r := newReporter(w, p, o)
 	r.header()
 	r.table(p.Functions())
 	r.hosts()
@@ -49,6 +44,24 @@ func Write(w io.Writer, p *profile.Profile, o Options) error {
 	r.unnamed()
 	r.warnings()
 	return r.out.Flush() // which also returns what any write before it met
+}
+
+// WriteFunctions writes only the table of functions, to be looked at again and
+// again.
+func WriteFunctions(w io.Writer, p *profile.Profile, o Options) error {
+	r := newReporter(w, p, o)
+	r.table(p.Functions())
+	return r.out.Flush()
+}
+
+func newReporter(w io.Writer, p *profile.Profile, o Options) *reporter {
+	o.Top = cmp.Or(o.Top, defaultTop)
+	o.Width = max(cmp.Or(o.Width, defaultWidth), minWidth)
+	r := &reporter{out: bufio.NewWriter(w), p: p, m: &p.Meta, o: o}
+	for i := range p.Samples {
+		r.samples += p.Samples[i].Count
+	}
+	return r
 }
 
 type reporter struct {

@@ -279,7 +279,7 @@ func TestServiceBusy(t *testing.T) {
 		t.Errorf("the same request got session %s, want %s", again, first)
 	}
 	s.srprof(t, "start", "--pid", pid, "--duration", "58s").fails(t, 1, "try again in", "[busy]")
-	if r := s.srprof(t, "start", "--pid", pid, "--duration", "58s", "--json"); r.exit != 1 || !containsAll(r.stderr, `"code":"busy"`, `"retry_after_seconds":`) {
+	if r := s.srprof(t, "start", "--pid", pid, "--duration", "58s", "-o", "json"); r.exit != 1 || !containsAll(r.stderr, `"code":"busy"`, `"retry_after_seconds":`) {
 		t.Errorf("exit code %d: %s", r.exit, r.stderr)
 	}
 	s.srprof(t, "start", "--pid", pid, "--duration", "61s").fails(t, 2, "up to 1m0s", "[duration_limit]")

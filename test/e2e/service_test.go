@@ -233,7 +233,7 @@ type seen struct {
 
 func (s *service) get(t *testing.T, id string) (one seen) {
 	t.Helper()
-	if err := json.Unmarshal([]byte(s.srprof(t, "get", id, "--json").ok(t)), &one); err != nil {
+	if err := json.Unmarshal([]byte(s.srprof(t, "get", id, "-o", "json").ok(t)), &one); err != nil {
 		t.Fatal(err)
 	}
 	return one
@@ -242,7 +242,7 @@ func (s *service) get(t *testing.T, id string) (one seen) {
 // list are the sessions that the service knows.
 func (s *service) list(t *testing.T) (all []seen) {
 	t.Helper()
-	if err := json.Unmarshal([]byte(s.srprof(t, "list", "--json").ok(t)), &all); err != nil {
+	if err := json.Unmarshal([]byte(s.srprof(t, "list", "-o", "json").ok(t)), &all); err != nil {
 		t.Fatal(err)
 	}
 	return all
@@ -340,7 +340,7 @@ func TestServiceRound(t *testing.T) {
 	}
 
 	id = s.srprof(t, "start", "--pid", pid, "--duration", "1m").ok(t)
-	watch = s.begin(t, "watch", id, "--json")
+	watch = s.begin(t, "watch", id, "-o", "json")
 	s.samples(t)
 	if out := s.srprof(t, "cancel", id).ok(t); !strings.HasPrefix(out, "canceled") {
 		t.Errorf("srprof cancel says: %s", out)
@@ -350,7 +350,7 @@ func TestServiceRound(t *testing.T) {
 	}
 	s.srprof(t, "fetch", id, "--output", filepath.Join(dir, "canceled.folded")).ok(t)
 	s.srprof(t, "fetch", "ffffffff").fails(t, 1, "there is no session ffffffff", "[no_such_session]")
-	s.srprof(t, "get", "ffffffff", "--json").fails(t, 1, `"code":"no_such_session"`)
+	s.srprof(t, "get", "ffffffff", "-o", "json").fails(t, 1, `"code":"no_such_session"`)
 
 	// Whom the configuration gives no role may nothing.
 	s.srprof(t, "start", "--pid", pid, "--identity", "poller").fails(t, 4, "poller.serviceradar", "[no_role]")

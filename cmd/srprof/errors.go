@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"strings"
+
+	"github.com/carverauto/serviceradar-profiler/session"
+)
+
+// Exit codes. They are part of the command's contract; srprof --help tells them.
+const (
+	exitOK           = 0
+	exitFailed       = 1
+	exitUsage        = 2
+	exitPartial      = 3
+	exitNotPermitted = 4
+	exitNoSamples    = 5
+	exitInterrupted  = 130
+)
+
+// errInterrupted says that the run was ended early by a signal; what was
+// collected is written.
+var errInterrupted = errors.New("interrupted")
+
+// errPartial says that a session has a profile, but not of all its hosts; which
+// ones are missing, and why, has been told.
+var errPartial = errors.New("some hosts failed")
+
+// errUsage marks mistakes in the command line itself.
+var errUsage = errors.New("usage")
+
+// printError prints one line: the sentence, and the code where there is one.
+// Some of the words may be another host's.
+func printError(w io.Writer, err error) {
+	code := errorCode(err)
+	switch {
+	case code == codeUsage:
+		fmt.Fprintf(w, "srprof: %v; srprof --help shows how it is used\n", err)
+	case code != codeFailed:
+		fmt.Fprintf(w, "srprof: %s [%s]\n", printable(err.Error()), printable(code))
+	default:
+		fmt.Fprintf(w, "srprof: %s\n", printable(err.Error()))
+	}
+}
+
+// printErrorJSON prints the same for programs.
+func printErrorJSON(w io.Writer, err error) {
+	var e *session.Error
+	if !errors.As(err, &e) {
+		e = &session.Error{Code: errorCode(err), Kind: err, Problem: err.Error()}
+		if isUsage(err) {
+			e.Kind = session.ErrInvalid
+		}
+	}
+	if err := writeJSON(w, e); err != nil { // what has no JSON form has a text
+		printError(w, e)
+	}
+}
+
+// Codes of errors that have none of their own.
+const (
+	codeUsage  = "usage"
+	codeFailed = "failed"
+)
+
+// errorCode is what programs tell an error by.
+func errorCode(err error) string {
+	var e *session.Error
+	switch {
+	case errors.As(err, &e):
+		return e.Code
+	case isUsage(err):
+		return codeUsage
+	}
+	return codeFailed
+}
+
+func exitCode(err error) int {
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.Is(err, errInterrupted):
+		return exitInterrupted
+	case errors.Is(err, errPartial):
+		return exitPartial
+	case errors.Is(err, session.ErrNoSamples):
+		return exitNoSamples
+	case errors.Is(err, session.ErrInvalid), isUsage(err):
+		return exitUsage
+	case errors.Is(err, fs.ErrPermission):
+		return exitNotPermitted
+	}
+	return exitFailed
+}
+
+// isUsage reports whether err is about the command line: cobra's own errors
+// about commands and arguments have no type.
+func isUsage(err error) bool {
+	if errors.Is(err, errUsage) {
+		return true
+	}
+	for _, prefix := range []string{"unknown command", "accepts ", "requires ", "required flag", "invalid argument"} {
+		if strings.HasPrefix(err.Error(), prefix) {
+			return true
+		}
+	}
+	return false
+}

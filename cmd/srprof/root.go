@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/carverauto/serviceradar-profiler/version"
+)
+
+// streams is where a command writes: results to out, everything else to err.
+type streams struct{ out, err io.Writer }
+
+// run is the program as a function. It returns the exit code.
+func run(ctx context.Context, args []string, s streams) int {
+	root := rootCommand(s)
+	root.SetArgs(args)
+	c, err := root.ExecuteContextC(ctx)
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		err = errInterrupted
+	}
+	switch {
+	case err == nil, errors.Is(err, errInterrupted), errors.Is(err, errPartial), errors.Is(err, errNotReady): // all is said
+	case c.Flags().Lookup(outputName) != nil && wantsJSON(args):
+		printErrorJSON(s.err, err)
+	default:
+		printError(s.err, err)
+	}
+	return exitCode(err)
+}
+
+func rootCommand(s streams) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "srprof",
+		Short: "See what running processes do: a flame graph in seconds, no restart",
+		Long: `srprof samples running processes with eBPF and draws what they do as a flame
+graph, with function names of user and kernel code. The processes need no
+restart, no rebuild and no preparation. They may be on this host, on another one
+where serviceradar-profiler serves, or on many behind a poller.
+
+Exit codes of all commands: 0 ok, 1 failure, 2 usage, 3 some hosts failed and
+the others have a profile, 4 not permitted, 5 no samples, 130 interrupted or
+canceled. Results go to standard output, all else to standard error; with
+-o json, errors are JSON, too, with a code for programs.`,
+		Example: `  srprof record --pid 4242 -o web.svg                       on this host
+  srprof hosts                                              behind a poller
+  srprof ps web-01
+  srprof run web-01 --name nginx -d 30s -o nginx.svg
+  srprof run -l service=shop --hottest --dry-run`,
+		Version:       version.String(),
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			return c.Help()
+		},
+	}
+	root.SetOut(s.out)
+	root.SetErr(s.err)
+	cobra.AddTemplateFunc("flagGroups", flagGroups)
+	root.SetUsageTemplate(strings.Replace(root.UsageTemplate(),
+		"Flags:\n{{.LocalFlags.FlagUsages | trimTrailingWhitespaces}}", "{{flagGroups .}}", 1))
+	root.SetVersionTemplate("srprof {{.Version}}\n")
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
+		return fmt.Errorf("%w: %w", errUsage, err)
+	})
+	for _, g := range []struct {
+		title    string
+		commands []*cobra.Command
+	}{
+		{"Record and look:", []*cobra.Command{recordCommand(s), symbolizeCommand(s), mergeCommand(s), doctorCommand(s)}},
+		{"Hosts of a fleet:", []*cobra.Command{hostsCommand(s), psCommand(s), runCommand(s)}},
+		{"Sessions:", []*cobra.Command{startCommand(s), watchCommand(s), topCommand(s), fetchCommand(s), listCommand(s), getCommand(s), cancelCommand(s)}},
+		{"Connection:", []*cobra.Command{contextCommand(s), certsCommand(s)}},
+	} {
+		root.AddGroup(&cobra.Group{ID: g.title, Title: g.title})
+		for _, c := range g.commands {
+			c.GroupID = g.title
+			root.AddCommand(c)
+		}
+	}
+	root.SetCompletionCommandGroupID("Connection:")
+	root.SetHelpCommandGroupID("Connection:")
+	return root
+}

@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/carverauto/serviceradar-profiler/encoding/report"
+	"github.com/carverauto/serviceradar-profiler/profile"
+	"github.com/carverauto/serviceradar-profiler/session"
+)
+
+// topping is what srprof top was asked to do.
+type topping struct {
+	host    string
+	once    bool
+	most    int
+	every   time.Duration
+	largest largestFlag
+}
+
+func topCommand(s streams) *cobra.Command {
+	var n connection
+	var t topping
+	c := &cobra.Command{
+		Use:   "top ID [flags]",
+		Short: "Show the hottest functions of a session, while it runs",
+		Long: `Shows the hottest functions that a session has found up to now, again and again
+until it ends, in the terminal. Once with --once, or where standard output is no
+terminal. Ctrl-C ends the looking, not the session.
+` + connectionHelp + `
+
+Exit codes: 0 ok, 1 failure, 2 usage, 4 not permitted, 5 no samples, 130 if Ctrl-C
+ended the looking.`,
+		Example: `  srprof top 3f2a
+  srprof top 3f2a --host web-07 --once`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			return n.with(c.Context(), args[0], func(there *dialed, id session.ID) error { return top(c.Context(), s, there, id, &t) })
+		},
+	}
+	f := c.Flags()
+	f.StringVar(&t.host, "host", "", "`NAME` of the one host whose part is wanted")
+	completeFlag(c, "host", n.hosts)
+	f.BoolVar(&t.once, "once", false, "show it once")
+	f.IntVarP(&t.most, "most", "n", 0, "functions shown (default: what fits into the terminal, else 20)")
+	f.DurationVar(&t.every, "every", 2*time.Second, "how often to look")
+	t.largest.addFlag(c)
+	n.addFlags(c)
+	n.completeIDs(c)
+	return c
+}
+
+// shortestLook keeps people from asking a profiler for nothing else.
+const shortestLook = 100 * time.Millisecond
+
+func top(ctx context.Context, s streams, there session.Runner, id session.ID, t *topping) error {
+	if t.every < shortestLook {
+		return session.Invalid("bad_every", fmt.Sprintf("--every is %v", t.every), fmt.Sprintf("say %v at least", shortestLook))
+	}
+	screen, _ := s.out.(*os.File)
+	if screen == nil || !term.IsTerminal(int(screen.Fd())) {
+		screen = nil
+	}
+	live := screen != nil && !t.once
+	for {
+		one, p, err := t.look(ctx, there, id)
+		if live && errors.Is(err, session.ErrNotReady) {
+			err = nil // it waits, or has no sample yet
+		}
+		if err != nil {
+			return err
+		}
+		if err := t.show(s.out, screen, live, one, p); err != nil {
+			return fmt.Errorf("write the table: %w", err)
+		}
+		if !live || one.State.Final() {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return errInterrupted
+		case <-time.After(t.every):
+		}
+	}
+}
+
+// look fetches what is known so far; the profile is nil if that is nothing.
+func (t *topping) look(ctx context.Context, there session.Runner, id session.ID) (*session.Session, *profile.Profile, error) {
+	f, err := fetch(ctx, there, id, t.host)
+	if err != nil {
+		one, getErr := there.Get(ctx, id)
+		return &one, nil, errors.Join(err, getErr)
+	}
+	defer f.file.Close()
+	p, err := f.read(t.largest)
+	return &f.session, p, err
+}
+
+// show writes a line about the session and the table, onto a screen that was
+// cleared where it is to be seen live.
+func (t *topping) show(w io.Writer, screen *os.File, live bool, one *session.Session, p *profile.Profile) error {
+	o := report.Options{Top: t.most}
+	if screen != nil {
+		o.Color = os.Getenv("NO_COLOR") == "" // no-color.org
+		if width, height, err := term.GetSize(int(screen.Fd())); err == nil && width > 0 {
+			o.Width = width
+			if t.most == 0 && live {
+				o.Top = max(height-6, 1)
+			}
+		}
+	}
+	var page bytes.Buffer
+	if live {
+		page.WriteString("\x1b[H\x1b[2J")
+	}
+	on := t.host
+	if on == "" {
+		on = where(one)
+	}
+	fmt.Fprintf(&page, "session %s  %s on %s  %s\n", short(one.ID, shortID), target(one), printable(on), line(one))
+	if p != nil {
+		if err := report.WriteFunctions(&page, p.AtOneFrequency().Shortened(), o); err != nil {
+			return err
+		}
+	}
+	_, err := page.WriteTo(w)
+	return err
+}
