@@ -94,3 +94,8 @@ func (l *Limits) check(spec *session.Spec) error {
 	}
 	return nil
 }
+
+// rules are what a run's machine needs of the limits.
+func (l *Limits) rules(spec *session.Spec) rules {
+	return rules{duration: spec.Duration, hostTTL: seconds(l.HostResultTTLSeconds), dispatchTTL: seconds(l.DispatchTTLSeconds), callTimeout: seconds(l.CallTimeoutSeconds)}
+}

@@ -1,0 +1,403 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package poller
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/carverauto/serviceradar-profiler/profile"
+	"github.com/carverauto/serviceradar-profiler/session"
+	"github.com/carverauto/serviceradar-profiler/store"
+)
+
+// The life of one host's run is a machine without a clock, a network or a disk:
+// [next] says from what is kept of it, and from a little that may be forgotten,
+// what to do; whoever does it has [observe] say what follows. That is all there
+// is to recovery, too: what is kept is read, and the machine goes on.
+
+// step is what is to be done next.
+type step string
+
+const (
+	stepNone    step = "nothing" // it is over
+	stepMeet    step = "meet"    // ask in which life the host's profiler is
+	stepSend    step = "send"    // have it start the session
+	stepLook    step = "look"    // find out whether it has the session, and in which life it is
+	stepFollow  step = "follow"  // watch the session
+	stepStop    step = "stop"    // have it canceled
+	stepCollect step = "collect" // fetch its profile
+)
+
+// rules are what a machine has to know beside the run.
+type rules struct {
+	duration    time.Duration // of sampling
+	hostTTL     time.Duration // for so long hosts keep results
+	dispatchTTL time.Duration // for so long an unreachable host is waited for at first
+	callTimeout time.Duration // within which a call has its effect, or never
+	waitUntil   time.Time     // for its turn; zero: for as long as it takes
+	canceled    *session.Error
+}
+
+// memory is what a crash may forget: it makes things faster, never right.
+type memory struct {
+	absent  bool      // the host does not have the session, for sure
+	doubt   bool      // the host said that there is no such session
+	sent    time.Time // the last time, or when this life of the poller began
+	away    time.Time // since when nothing was heard of the host; zero: it answers
+	tries   int       // in vain, since it last answered
+	faults  int       // answers that nobody foresaw
+	retry   time.Duration
+	fetches int // of content that was not what it was to be
+}
+
+// what an observation is about.
+type sight string
+
+const (
+	sawLife      sight = "life"      // the host told in which life it is
+	sawSession   sight = "session"   // the host told of the session
+	sawNone      sight = "none"      // the host does not have it, and told in which life it is
+	sawUnknown   sight = "unknown"   // the host does not know its ID any more
+	sawRefusal   sight = "refusal"   // the host will not have it
+	sawBusy      sight = "busy"      // the host will not have it now
+	sawNothing   sight = "nothing"   // no answer: all may have happened
+	sawFault     sight = "fault"     // an answer that nobody foresaw
+	sawProfile   sight = "profile"   // it lies in the files
+	sawNoProfile sight = "noprofile" // the host has none, and never will
+	sawBadFetch  sight = "badfetch"  // what came was not what it was to be
+	sawNoRoom    sight = "noroom"    // there is no room for the profile here
+)
+
+type observation struct {
+	sight    sight
+	at       time.Time
+	session  session.Session
+	instance string
+	err      *session.Error
+	size     int64
+	digest   string
+}
+
+// next is what to do with a run.
+func next(r *store.Run, m *memory, ru *rules) step {
+	switch {
+	case r.State.Final():
+		return stepNone
+	case r.ID != "" && m.doubt:
+		return stepLook
+	case r.EndedBy != "":
+		return stepCollect
+	case r.ID != "" && ru.canceled != nil:
+		return stepStop
+	case r.ID != "":
+		return stepFollow
+	case r.Instance == "":
+		return stepMeet
+	case !m.absent:
+		return stepLook
+	}
+	return stepSend
+}
+
+// observe takes in what was seen.
+func observe(r *store.Run, m *memory, ru *rules, o *observation) {
+	if r.State.Final() {
+		return
+	}
+	m.retry = 0
+	if o.sight != sawNothing && o.sight != sawFault {
+		m.away, m.tries, r.Waiting = time.Time{}, 0, ""
+	}
+	switch o.sight {
+	case sawLife:
+		r.Instance, r.Sent, r.Until = o.instance, o.at, o.at.Add(ru.duration+ru.hostTTL)
+		m.absent = true // nothing was ever sent
+	case sawSession:
+		*m = memory{sent: m.sent, fetches: m.fetches}
+		absorb(r, ru, o)
+	case sawNone:
+		m.doubt = false
+		none(r, m, ru, o)
+	case sawUnknown:
+		m.doubt = true
+	case sawRefusal:
+		end(r, o.at, session.StateFailed, o.err)
+	case sawBusy:
+		m.absent = m.absent && o.err.Code == "busy" // else it was not the profiler who said so, and it was not asked whether it has the session
+		r.Waiting = "the host has no place: " + o.err.Error()
+		m.tries++
+		m.retry = min(max(o.err.RetryAfter, 200*time.Millisecond), 5*time.Second)
+	case sawNothing, sawFault:
+		nothing(r, m, ru, o)
+	case sawProfile:
+		r.Size, r.Digest, r.Collected = o.size, o.digest, true
+		if r.Err != nil {
+			end(r, o.at, session.StateCanceled, r.Err)
+		} else {
+			end(r, o.at, session.StateSucceeded, nil)
+		}
+	case sawNoProfile:
+		noProfile(r, o)
+	case sawBadFetch:
+		if m.fetches++; m.fetches >= 5 {
+			end(r, o.at, session.StateFailed, o.err)
+		}
+		m.retry = pauseAfter(m.fetches)
+	case sawNoRoom:
+		noRoom(r, m, ru, o)
+	}
+}
+
+// absorb takes over what a host tells of its session. Times are the poller's:
+// clocks differ.
+func absorb(r *store.Run, ru *rules, o *observation) {
+	s := &o.session
+	r.ID, r.Position = s.ID, s.Position
+	if len(s.Targets) > 0 {
+		r.Targets = s.Targets
+	}
+	if s.Progress.Elapsed >= r.Progress.Elapsed && s.Progress.Samples >= r.Progress.Samples {
+		r.Progress = s.Progress
+	}
+	if s.State == session.StatePending && s.Position > 0 {
+		r.Waiting = fmt.Sprintf("the host's profiler has no place; position %d there", s.Position)
+	}
+	left := max(0, ru.duration-r.Progress.Elapsed)
+	if s.State.Final() {
+		left = 0
+	}
+	r.Until = o.at.Add(left + ru.hostTTL)
+	if !s.Started.IsZero() && r.Started.IsZero() {
+		r.Started = o.at.Add(-s.Progress.Elapsed)
+		if s.State.Final() { // nobody knows when that was by this clock: about then
+			r.Started = r.Sent.Add(max(0, s.Started.Sub(s.Created)))
+		}
+		r.Started = earlier(r.Started, o.at)
+	}
+	switch {
+	case s.State == session.StateRunning && r.State == session.StatePending:
+		r.State = session.StateRunning
+	case s.State == session.StateFailed:
+		end(r, o.at, session.StateFailed, orElse(s.Err, "host_failed", "the host's session failed and does not say why"))
+	case s.State == session.StateCanceled || s.State == session.StateSucceeded:
+		sampled(r, ru, o)
+	}
+}
+
+// sampled notes that a host has sampled, and has a profile or will have none.
+func sampled(r *store.Run, ru *rules, o *observation) {
+	s := &o.session
+	if s.State == session.StateCanceled {
+		r.Err = ru.canceled
+		if r.Err == nil { // by somebody at the host
+			r.Err = orElse(s.Err, "canceled", "the session was canceled at the host")
+		}
+		if s.EndedBy == "" && s.Progress.Samples == 0 {
+			end(r, o.at, session.StateCanceled, r.Err)
+			return
+		}
+	}
+	if r.State == session.StatePending {
+		r.State = session.StateRunning
+		r.Started = earlier(orAt(r.Started, r.Sent), o.at)
+	}
+	if r.EndedBy = s.EndedBy; r.EndedBy == "" {
+		r.EndedBy = profile.EndedDuration
+	}
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
+}
+
+func orAt(t, otherwise time.Time) time.Time {
+	if t.IsZero() {
+		return otherwise
+	}
+	return t
+}
+
+// none concludes from a host's not having the session.
+func none(r *store.Run, m *memory, ru *rules, o *observation) {
+	settled := o.at.Sub(m.sent) >= ru.callTimeout // what was sent has come by now, or never will
+	switch {
+	case r.EndedBy == "" && r.ID == "" && !settled:
+		r.Waiting = "what became of the host's answer is being found out"
+		m.retry = min(ru.callTimeout-o.at.Sub(m.sent), time.Second) // what is under way may still come
+	case o.instance != r.Instance:
+		r.Until = o.at
+		lost(r, ru, o.at, restarted(r))
+	case r.ID == "" && o.at.Before(r.Sent.Add(ru.hostTTL)):
+		m.absent = true
+	default:
+		lost(r, ru, o.at, &session.Error{Code: "result_expired", Kind: session.ErrUnavailable,
+			Problem: fmt.Sprintf("%s does not know of its session any more: results that nobody fetches are kept for %v there", r.Host, ru.hostTTL), Remedy: "start another one"})
+	}
+}
+
+func restarted(r *store.Run) *session.Error {
+	return &session.Error{Code: "profiler_restarted", Kind: session.ErrUnavailable,
+		Problem: fmt.Sprintf("the profiler of %s was started again while it had the session, and so what was sampled is gone", r.Host), Remedy: "start another one"}
+}
+
+// lost ends a run of which nothing is left at the host.
+func lost(r *store.Run, ru *rules, at time.Time, why *session.Error) {
+	if ru.canceled != nil {
+		end(r, at, session.StateCanceled, ru.canceled)
+		return
+	}
+	end(r, at, session.StateFailed, why)
+}
+
+// faultsAllowed is how often a host may answer what nobody foresaw.
+const faultsAllowed = 5
+
+// nothing takes in that there was no answer, or none that means something.
+func nothing(r *store.Run, m *memory, ru *rules, o *observation) {
+	m.absent = m.absent && r.Instance == "" // else what was sent may have come
+	m.tries++
+	m.retry = pauseAfter(m.tries)
+	if o.sight == sawFault {
+		if m.faults++; m.faults >= faultsAllowed {
+			end(r, o.at, session.StateFailed, o.err)
+			return
+		}
+	}
+	if m.away.IsZero() {
+		m.away = o.at
+	}
+	if r.Instance == "" && r.Until.IsZero() {
+		r.Until = o.at.Add(ru.dispatchTTL)
+	}
+	r.Waiting = waitsFor(r, m.away, o.err)
+	if o.at.After(r.Until) {
+		lost(r, ru, o.at, unreachable(r, o.err))
+	}
+}
+
+// waitsFor says that a host does not answer.
+func waitsFor(r *store.Run, since time.Time, why *session.Error) string {
+	said := fmt.Sprintf("%s does not answer since %s", r.Host, clock(since))
+	if why != nil {
+		said += " (" + why.Problem + ")"
+	}
+	return said + ", tried until " + clock(r.Until)
+}
+
+func clock(t time.Time) string { return t.UTC().Format("15:04:05Z") }
+
+func unreachable(r *store.Run, why *session.Error) *session.Error {
+	e := &session.Error{Code: "host_unreachable", Kind: session.ErrUnavailable, Cause: why,
+		Problem: fmt.Sprintf("%s could not be reached, and so nothing was sampled", r.Host), Remedy: "see whether its profiler or agent runs and can be reached from the poller"}
+	if r.Instance != "" {
+		e.Problem = fmt.Sprintf("%s could not be reached for so long that what it may have sampled is gone", r.Host)
+	}
+	return e
+}
+
+func noProfile(r *store.Run, o *observation) {
+	if r.Err != nil {
+		end(r, o.at, session.StateCanceled, r.Err)
+		return
+	}
+	end(r, o.at, session.StateFailed, o.err)
+}
+
+// noRoom waits for room, for as long as the host keeps the profile.
+func noRoom(r *store.Run, m *memory, ru *rules, o *observation) {
+	m.tries++
+	m.retry = pauseAfter(m.tries)
+	r.Waiting = fmt.Sprintf("its profile waits at the host: %v", o.err)
+	if o.at.After(r.Until) {
+		lost(r, ru, o.at, o.err)
+	}
+}
+
+// end makes a run final, if it may be. One that had not begun cannot have
+// succeeded.
+func end(r *store.Run, at time.Time, to session.State, why *session.Error) {
+	if !r.State.May(to) {
+		return
+	}
+	r.State, r.Err, r.Ended = to, why, at
+	r.Waiting, r.Position = "", 0
+}
+
+// expire ends what time or somebody's will ends, without asking the host.
+func expire(r *store.Run, m *memory, ru *rules, now time.Time) {
+	idle := r.ID == "" && (r.Instance == "" || m.absent) // nothing is at the host
+	switch {
+	case r.State.Final():
+	case idle && ru.canceled != nil:
+		end(r, now, session.StateCanceled, ru.canceled)
+	case idle && !ru.waitUntil.IsZero() && now.After(ru.waitUntil):
+		end(r, now, session.StateFailed, &session.Error{Code: "waited_too_long", Kind: session.ErrBusy, RetryAfter: time.Second,
+			Problem: fmt.Sprintf("%s did not begin within the time for which the session was ready to wait", r.Host), Remedy: "try again, or wait for longer"})
+	}
+}
+
+// sampling says whether a host may be sampling for a run.
+func sampling(r *store.Run, ru *rules, now time.Time) bool {
+	if r.State.Final() || r.EndedBy != "" {
+		return false
+	}
+	return now.Before(r.Until.Add(-ru.hostTTL))
+}
+
+const firstPause, longestPause = 100 * time.Millisecond, 5 * time.Second
+
+func pauseAfter(tries int) time.Duration { return min(firstPause<<min(tries, 10), longestPause) }
+
+func orElse(e *session.Error, code, problem string) *session.Error {
+	if e != nil {
+		return e
+	}
+	return &session.Error{Code: code, Kind: session.ErrUnavailable, Problem: problem, Remedy: "see the log of its profiler"}
+}
+
+// kept says whether two states of a run are the same as far as they must be
+// written down: progress is not.
+func kept(a, b *store.Run) bool {
+	return a.State == b.State && a.ID == b.ID && a.Command == b.Command && a.Instance == b.Instance && a.Sent.Equal(b.Sent) &&
+		a.Until.IsZero() == b.Until.IsZero() && a.EndedBy == b.EndedBy && a.Collected == b.Collected && a.Digest == b.Digest && (a.Err == nil) == (b.Err == nil)
+}
+
+// onTheWay says whether a code is about how the host is reached, and not by the
+// host: certificates are renewed, names and firewalls mended.
+func onTheWay(code string) bool {
+	switch code {
+	case "tls_refused", "handshake_failed", "no_tls", "tls_too_old", "closed_at_once", "workload_api_unavailable",
+		"unreachable", "connection_lost", "deadline", "profiler_not_trusted", "profiler_unavailable", "profiler_slow":
+		return true
+	}
+	return strings.HasPrefix(code, "certificate") || strings.HasPrefix(code, "server_")
+}
+
+// outcome is what an error of a call to a host says.
+func outcome(err error) (sight, *session.Error) {
+	var e *session.Error
+	if !errors.As(err, &e) {
+		e = &session.Error{Code: "host_error", Kind: session.ErrUnavailable, Problem: "the host could not be asked", Cause: err, Remedy: "see whether its profiler runs"}
+		return sawNothing, e
+	}
+	switch {
+	case onTheWay(e.Code), errors.Is(e.Kind, session.ErrUnavailable):
+		return sawNothing, e
+	case errors.Is(e.Kind, session.ErrBusy):
+		return sawBusy, e
+	case errors.Is(e.Kind, session.ErrNotFound):
+		return sawUnknown, e
+	case e.Code == "not_supported", e.Code == "profiler_too_old":
+		return sawRefusal, &session.Error{Code: "no_profiling", Kind: errors.ErrUnsupported, Problem: "what answers there knows no profiling", Cause: e,
+			Remedy: "install serviceradar-profiler there, or an agent of this version before it"}
+	case session.KindName(e.Kind) == "":
+		return sawFault, e
+	}
+	return sawRefusal, e
+}
