@@ -21,6 +21,7 @@ import (
 
 	"github.com/carverauto/serviceradar-profiler/access"
 	"github.com/carverauto/serviceradar-profiler/auth"
+	"github.com/carverauto/serviceradar-profiler/host"
 	"github.com/carverauto/serviceradar-profiler/profiler"
 	"github.com/carverauto/serviceradar-profiler/session"
 	"github.com/carverauto/serviceradar-profiler/session/sessiontest"
@@ -99,6 +100,19 @@ func (a as) Cancel(ctx context.Context, id session.ID) (session.Session, error) 
 	return a.Runner.Cancel(a.ctx(ctx), id)
 }
 
+// fleet is the gate as a fleet, as the same peer sees it.
+func (a as) fleet() session.Fleet { return a.Runner.(session.Fleet) }
+
+func (a as) Hosts(ctx context.Context, h session.Hosts) ([]session.Host, error) {
+	return a.fleet().Hosts(a.ctx(ctx), h)
+}
+func (a as) Processes(ctx context.Context, host string, s session.Selector, most int) ([]session.Process, error) {
+	return a.fleet().Processes(a.ctx(ctx), host, s, most)
+}
+func (a as) Match(ctx context.Context, s session.Spec) ([]session.Match, error) {
+	return a.fleet().Match(a.ctx(ctx), s)
+}
+
 func named(name string) auth.Peer {
 	return auth.Peer{CommonName: name, Serial: "2a", Address: "192.0.2.1:7"}
 }
@@ -127,7 +141,8 @@ func gate(t testing.TB, p *access.Policy, change func(*profiler.Limits)) (*acces
 		}
 	})
 	log := &audit{}
-	g, err := access.New(s, p, slog.New(slog.NewJSONHandler(log, nil)))
+	here := host.New(s, host.Options{Requested: s.Requested, Check: s.Check, Health: func() host.Health { return host.Health(s.Health()) }})
+	g, err := access.New(here, p, slog.New(slog.NewJSONHandler(log, nil)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -186,22 +201,27 @@ func refused(t testing.TB, what string, err error, code string) {
 }
 
 // A gate changes nothing for who may do everything.
-func TestGateKeepsTheContract(t *testing.T) {
+func TestGateKeepsTheContract(t *testing.T) { sessiontest.Run(t, behindGate) }
+
+func TestGateKeepsTheContractOfFleets(t *testing.T) { sessiontest.RunFleet(t, behindGate) }
+
+func behindGate(t *testing.T) sessiontest.Fixture {
 	p := &access.Policy{Roles: map[string][]string{"root": {"admin"}}, Rate: access.Rate{PerSecond: 1e6, Burst: 1e6}}
-	sessiontest.Run(t, func(t *testing.T) sessiontest.Fixture {
-		g, _ := gate(t, p, func(l *profiler.Limits) {
-			l.MaxConcurrentSessions, l.MaxQueuedSessions, l.MaxSessionDurationSeconds, l.MaxFrequencyHz = 2, 1, 20, 499
-		})
-		of := func(p *programs.Process) sessiontest.Target { return sessiontest.Target{PID: p.PID, Stop: p.Stop} }
-		return sessiontest.Fixture{
-			Runner: as{g, named("root")},
-			Busy: func(t testing.TB) sessiontest.Target {
-				return of(target(t, "ready", exec.Command(split(t))))
-			},
-			Idle:    func(t testing.TB) sessiontest.Target { return of(target(t, "", exec.Command("sleep", "1000"))) },
-			Hottest: "hot_a", Places: 2, Queue: 1, MaxDuration: 20 * time.Second, MaxFrequency: 499,
-		}
+	g, _ := gate(t, p, func(l *profiler.Limits) {
+		l.MaxConcurrentSessions, l.MaxQueuedSessions, l.MaxSessionDurationSeconds, l.MaxFrequencyHz = 2, 1, 20, 499
 	})
+	of := func(p *programs.Process) sessiontest.Target { return sessiontest.Target{PID: p.PID, Stop: p.Stop} }
+	return sessiontest.Fixture{
+		Runner: as{g, named("root")},
+		Busy: func(t testing.TB) sessiontest.Target {
+			return of(target(t, "ready", exec.Command(split(t))))
+		},
+		Named: func(t testing.TB, name string) sessiontest.Target {
+			return of(programs.Start(t, "split.c", programs.Options{As: name}))
+		},
+		Idle:    func(t testing.TB) sessiontest.Target { return of(target(t, "", exec.Command("sleep", "1000"))) },
+		Hottest: "hot_a", Places: 2, Queue: 1, MaxDuration: 20 * time.Second, MaxFrequency: 499,
+	}
 }
 
 // The life of a session in the audit: who, for whom, what of whom, the answers.

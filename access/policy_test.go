@@ -96,10 +96,39 @@ func TestPolicyIsStrict(t *testing.T) {
 		`{"scope": {"never": [{"users": ["9-3"]}]}}`:                   `the user "9-3"`,
 		`{"scope": {"never": [{"user": ["a"]}]}}`:                      `never[0].user"`,
 		`{"scope": {"never": [{"users": ["0-99", "www-data", "5"]}]}}`: "",
+		`{"scope": {"hosts": {"operator": [{"names": ["a"]}]}}}`:       "this service is on one host",
 		`{"rate": {"per_second": -1}}`:                                 "access.rate",
 		`{"rate": {"burst": 1.5}}`:                                     "burst",
 	} {
 		_, err := read(t, text)
+		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("%s: %v, want %q", text, err, want)
+		}
+		var e *session.Error
+		if errors.As(err, &e) && e.Code != "bad_access" {
+			t.Errorf("%s: code %s", text, e.Code)
+		}
+	}
+}
+
+// A poller's rules are about hosts, and not about processes, which it does not see.
+func TestPolicyOfFleets(t *testing.T) {
+	for text, want := range map[string]string{
+		`{"roles": {"a": ["operator"]}, "scope": {"hosts": {"operator": [{"names": ["web-*"]}, {"labels": "env!=prod,!old"}]}}}`: "",
+		`{"scope": {"hosts": {"operator": []}}}`:                  "",
+		`{"scope": {"hosts": {"x": [{"names": ["a"]}]}}}`:         `the role "x"`,
+		`{"scope": {"hosts": {"operator": [{}]}}}`:                "names nothing",
+		`{"scope": {"hosts": {"operator": [{"names": ["["]}]}}}`:  "is no name of a host",
+		`{"scope": {"hosts": {"operator": [{"labels": "= ="}]}}}`: "no part of a label selector",
+		`{"scope": {"hosts": {"operator": [{"users": ["a"]}]}}}`:  `users"`,
+		`{"scope": {"never": [{"names": ["sshd"]}]}}`:             "does not see",
+		`{"scope": {"allow": {"operator": []}}}`:                  "does not see",
+		`{"roles": {"a": ["root"]}}`:                              `the role "root"`,
+	} {
+		p, err := read(t, text)
+		if p != nil {
+			err = p.ValidateFleet()
+		}
 		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
 			t.Errorf("%s: %v, want %q", text, err, want)
 		}

@@ -4,7 +4,6 @@ package process
 
 import (
 	"fmt"
-	"os"
 	"strconv"
 	"strings"
 )
@@ -22,11 +21,12 @@ type Cgroups []Cgroup
 // ReadCgroups reads where a process is. The error is fs.ErrNotExist when there
 // is no such process, or when the kernel has no control groups.
 func ReadCgroups(pid int) (Cgroups, error) {
-	b, err := os.ReadFile(path(pid, "cgroup"))
-	if err != nil {
-		return nil, gone(err)
-	}
-	return ParseCgroups(string(b))
+	var all Cgroups
+	err := read(pid, "cgroup", func(b []byte) (err error) {
+		all, err = ParseCgroups(string(b))
+		return err
+	})
+	return all, err
 }
 
 // ParseCgroups parses the text of /proc/PID/cgroup (cgroups(7)): lines of

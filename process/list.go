@@ -3,6 +3,8 @@
 package process
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"os/user"
@@ -48,16 +50,17 @@ func (id ID) StartTime() (time.Time, error) {
 // saved and file system one, each once. The error is fs.ErrNotExist when there
 // is no such process.
 func ReadUsers(pid int) ([]uint32, error) {
-	status, err := os.ReadFile(path(pid, "status"))
-	if err != nil {
-		return nil, gone(err)
-	}
-	for line := range strings.Lines(string(status)) {
-		if ids, ok := strings.CutPrefix(line, "Uid:"); ok {
-			return parseUsers(ids)
+	var users []uint32
+	err := read(pid, "status", func(b []byte) (err error) {
+		for line := range bytes.Lines(b) {
+			if ids, ok := bytes.CutPrefix(line, []byte("Uid:")); ok {
+				users, err = parseUsers(string(ids))
+				return err
+			}
 		}
-	}
-	return nil, fmt.Errorf("parse process status: no Uid")
+		return errors.New("parse process status: no Uid")
+	})
+	return users, err
 }
 
 func parseUsers(ids string) ([]uint32, error) {

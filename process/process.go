@@ -59,11 +59,12 @@ const clockTick = time.Second / 100
 // ReadStat reads /proc/PID/stat. The error is fs.ErrNotExist when there is no
 // such process.
 func ReadStat(pid int) (Stat, error) {
-	b, err := os.ReadFile(path(pid, "stat"))
-	if err != nil {
-		return Stat{}, gone(err)
-	}
-	return ParseStat(b)
+	var s Stat
+	err := read(pid, "stat", func(b []byte) (err error) {
+		s, err = ParseStat(b)
+		return err
+	})
+	return s, err
 }
 
 // ParseStat parses the text of /proc/PID/stat (proc(5)).
@@ -77,18 +78,25 @@ func ParseStat(b []byte) (Stat, error) {
 	if err != nil {
 		return Stat{}, fmt.Errorf("parse process status: %w", err)
 	}
-	f := strings.Fields(string(b[end+1:]))
-	if len(f) < 22 || len(f[0]) != 1 {
-		return Stat{}, fmt.Errorf("parse process status: %d fields after the name, want 22 or more", len(f))
+	var f [22][]byte // what comes after that is of no use here
+	n := 0
+	for field := range bytes.FieldsSeq(b[end+1:]) {
+		if f[n] = field; n == len(f)-1 {
+			break
+		}
+		n++
+	}
+	if f[len(f)-1] == nil || len(f[0]) != 1 {
+		return Stat{}, fmt.Errorf("parse process status: %d fields after the name, want %d or more", n, len(f))
 	}
 	s := Stat{ID: ID{PID: pid}, Comm: string(b[open+1 : end]), State: f[0][0]}
 	var fields [6]uint64 // flags, utime, stime, threads … by proc(5)'s numbers less 3
 	for i, n := range [6]int{6, 11, 12, 17, 19, 21} {
-		if fields[i], err = strconv.ParseUint(f[n], 10, 64); err != nil {
+		if fields[i], err = strconv.ParseUint(string(f[n]), 10, 64); err != nil {
 			return Stat{}, fmt.Errorf("parse process status: field %d: %w", n+3, err)
 		}
 	}
-	if s.ParentPID, err = strconv.Atoi(f[1]); err != nil {
+	if s.ParentPID, err = strconv.Atoi(string(f[1])); err != nil {
 		return Stat{}, fmt.Errorf("parse process status: field 4: %w", err)
 	}
 	s.Kernel = fields[0]&flagKernelThread != 0
