@@ -68,7 +68,8 @@ type agent struct {
 	results []*resultsCheck
 	after   time.Duration // the beginning of a poll it is asked
 
-	ill bool // what its health was last
+	ill  bool // what its health was last
+	left bool // out of the poll before, because it had not answered; of Run's goroutine
 }
 
 // New is ready to Run. The configuration must be valid.
@@ -196,9 +197,13 @@ func (c *Checks) poll(ctx context.Context, wg *sync.WaitGroup) {
 	began := time.Now()
 	for _, a := range c.agents {
 		if !c.waiting.begin(a) {
-			c.log.Warn("an agent is still being polled, so it is left out of this poll", "agent", a.name)
+			if !a.left {
+				c.log.Warn("an agent is still being polled, so it is left out until it has answered", "agent", a.name)
+			}
+			a.left = true
 			continue
 		}
+		a.left = false
 		wg.Go(func() {
 			defer c.waiting.end(a)
 			if pause(ctx, a.after) {

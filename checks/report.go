@@ -200,7 +200,9 @@ const (
 	reportWithin = time.Minute
 	firstRetry   = time.Second
 	lastRetry    = 15 * time.Second
-	// most is how much is read from the queue at once.
+	// A report is read from the queue in one piece, unless it is larger than this.
+	// Most have but a few entries.
+	fewEntries  = 8
 	mostEntries = 256
 	mostBytes   = 16 << 20
 )
@@ -242,33 +244,51 @@ func (c *Checks) deliver(ctx context.Context) {
 
 // next is what core is to be told next, and how to forget it then.
 func (c *Checks) next() (*remote.StatusReport, func(), error) {
-	c.outbox.writing.Lock()
-	items, err := c.queue.Peek(mostEntries, mostBytes)
-	c.outbox.writing.Unlock()
 	r := &remote.StatusReport{PollerID: c.config.PollerID, Partition: c.config.partition(), SourceIP: c.sourceIP}
-	if err != nil || len(items) == 0 {
+	entries, ids, err := c.oldest()
+	if err != nil || len(entries) == 0 {
 		return c.nextUnsaved(r, err)
 	}
-	var ids []uint64
-	var poll int64
-	for i, item := range items {
-		var e entry
-		if err := json.Unmarshal(item.Data, &e); err != nil { // the queue sees to it that it is as it was written
-			c.outbox.refuse()
-			return nil, nil, errors.Join(fmt.Errorf("entry %d is no report: %w", item.ID, err), c.queue.Ack(item.ID))
-		}
-		if i > 0 && e.Poll != poll {
-			break
-		}
-		poll, r.Time = e.Poll, e.time()
+	r.Time = entries[0].time()
+	for _, e := range entries {
 		r.Services = append(r.Services, e.Services...)
-		ids = append(ids, item.ID)
 	}
 	return r, func() {
 		if err := c.queue.Ack(ids...); err != nil {
 			c.outbox.fail("what core has taken cannot be removed from the queue: it gets it again", err, c)
 		}
 	}, nil
+}
+
+// oldest are the entries of the oldest poll in the queue. No others are taken
+// from it: what is taken is the last that is dropped.
+func (c *Checks) oldest() (poll []entry, ids []uint64, err error) {
+	c.outbox.writing.Lock()
+	defer c.outbox.writing.Unlock()
+	for most := fewEntries; ; most *= 2 {
+		items, err := c.queue.Peek(most, mostBytes)
+		if err != nil {
+			return nil, nil, err
+		}
+		poll, ids = nil, nil
+		for _, item := range items {
+			var e entry
+			if err := json.Unmarshal(item.Data, &e); err != nil { // the queue sees to it that it is as it was written
+				c.outbox.refuse()
+				return nil, nil, errors.Join(fmt.Errorf("entry %d is no report: %w", item.ID, err), c.queue.Ack(item.ID))
+			}
+			if len(poll) > 0 && e.Poll != poll[0].Poll {
+				break
+			}
+			poll, ids = append(poll, e), append(ids, item.ID)
+		}
+		if len(ids) < len(items) {
+			_, err = c.queue.Peek(len(ids), mostBytes)
+		}
+		if len(ids) < most || most >= mostEntries {
+			return poll, ids, err
+		}
+	}
 }
 
 func (c *Checks) nextUnsaved(r *remote.StatusReport, err error) (*remote.StatusReport, func(), error) {

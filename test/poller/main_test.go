@@ -8,6 +8,7 @@ package poller_test
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"net"
 	"os"
@@ -103,7 +104,7 @@ func (s *server) stop(t testing.TB) {
 		return
 	}
 	s.running.Stop()
-	if err := <-s.ended; err != nil {
+	if err := <-s.ended; err != nil && !errors.Is(err, grpc.ErrServerStopped) {
 		t.Error(err)
 	}
 	s.running = nil
@@ -241,4 +242,3 @@ func write(t testing.TB, dir, name, text string) string {
 	}
 	return file
 }
-
