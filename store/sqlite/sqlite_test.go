@@ -47,7 +47,7 @@ func opened(t testing.TB) (store.Store, func() store.Store) {
 
 func TestStore(t *testing.T) { storetest.Run(t, opened) }
 
-func BenchmarkSessions(b *testing.B) { storetest.Benchmark(b, opened) }
+func BenchmarkStore(b *testing.B) { storetest.Benchmark(b, opened) }
 
 func TestCrash(t *testing.T) {
 	storetest.Crash(t, 25, filepath.Join(t.TempDir(), "sessions.db"), openPlace)

@@ -308,9 +308,15 @@ func (s *suite) closeWaits() {
 	}
 }
 
-// Benchmark measures what a poller asks of a store at its busiest: 1,000
-// sessions that begin at once, each of one host, with four changes each.
+// Benchmark measures what a poller asks of a store at its busiest: 1,000 sessions
+// that begin at once, each of one host, with four changes each; and a session of
+// 10,000 hosts, of which each changes once.
 func Benchmark(b *testing.B, open Open) {
+	b.Run("Sessions", func(b *testing.B) { benchmarkSessions(b, open) })
+	b.Run("Fleet", func(b *testing.B) { benchmarkFleet(b, open) })
+}
+
+func benchmarkSessions(b *testing.B, open Open) {
 	s, _ := open(b)
 	const sessions = 1000
 	round := 0
@@ -323,6 +329,37 @@ func Benchmark(b *testing.B, open Open) {
 		})
 	}
 	b.ReportMetric(float64(b.Elapsed().Milliseconds())/float64(b.N), "ms/1000-sessions")
+}
+
+func benchmarkFleet(b *testing.B, open Open) {
+	s, _ := open(b)
+	const hosts = 10_000
+	var create, change, get time.Duration
+	for b.Loop() {
+		rec := fleet(session.ID(fmt.Sprint("fleet ", b.Elapsed())), hosts)
+		begin := time.Now()
+		if err := s.Create(b.Context(), rec); err != nil {
+			b.Fatal(err)
+		}
+		created := time.Now()
+		inParallel(200, func(i int) {
+			for n := i; n < hosts; n += 200 {
+				r := rec.Runs[n]
+				r.State = session.StateRunning
+				if err := s.UpdateRun(b.Context(), rec.Session.ID, &r); err != nil {
+					b.Error(err)
+				}
+			}
+		})
+		changed := time.Now()
+		if _, err := s.Get(b.Context(), rec.Session.ID); err != nil {
+			b.Fatal(err)
+		}
+		create, change, get = create+created.Sub(begin), change+changed.Sub(created), get+time.Since(changed)
+	}
+	for what, d := range map[string]time.Duration{"create": create, "change": change, "get": get} {
+		b.ReportMetric(float64(d.Milliseconds())/float64(b.N), "ms/"+what)
+	}
 }
 
 // live is the life of a session: created, its run begins, and it, and both end.
