@@ -4,10 +4,7 @@ package main
 
 import (
 	"encoding/json"
-	"errors"
 	"os"
-	"os/exec"
-	"strconv"
 	"strings"
 	"testing"
 
@@ -15,38 +12,17 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/rogpeppe/go-internal/testscript"
 
-	"github.com/carverauto/serviceradar-profiler/auth"
 	"github.com/carverauto/serviceradar-profiler/config"
+	"github.com/carverauto/serviceradar-profiler/test/scripts"
 )
 
 func TestMain(m *testing.M) { testscript.Main(m, map[string]func(){name: main}) }
 
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
-		Dir: "testdata",
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"code": checkCode,
-			"certs": func(ts *testscript.TestScript, _ bool, args []string) {
-				_, err := auth.WriteTryoutCertificates(ts.MkAbs(args[0]), auth.Tryout{})
-				ts.Check(err)
-			},
-		},
+		Dir:  "testdata",
+		Cmds: scripts.Commands(),
 	})
-}
-
-// checkCode is `code N command…`: the command must exit with N.
-func checkCode(ts *testscript.TestScript, _ bool, args []string) {
-	err := ts.Exec(args[1], args[2:]...)
-	code := 0
-	var exit *exec.ExitError
-	if errors.As(err, &exit) {
-		code = exit.ExitCode()
-	} else if err != nil {
-		ts.Fatalf("%v", err)
-	}
-	if strconv.Itoa(code) != args[0] {
-		ts.Fatalf("%v: exit code %d, want %s", args[1:], code, args[0])
-	}
 }
 
 // What is shipped as an example says what the defaults are, and where the

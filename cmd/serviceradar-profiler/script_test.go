@@ -5,17 +5,14 @@ package main
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"os"
-	"os/exec"
-	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
-	"github.com/carverauto/serviceradar-profiler/auth"
 	"github.com/carverauto/serviceradar-profiler/config"
+	"github.com/carverauto/serviceradar-profiler/test/scripts"
 )
 
 // The test binary is the program too: in scripts by its name, in Go tests by
@@ -33,29 +30,8 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:   "testdata",
 		Setup: func(e *testscript.Env) error { e.Setenv("PATH", e.Getenv("PATH")+":/usr/sbin"); return nil },
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"code": checkCode,
-			"certs": func(ts *testscript.TestScript, _ bool, args []string) {
-				_, err := auth.WriteTryoutCertificates(ts.MkAbs(args[0]), auth.Tryout{})
-				ts.Check(err)
-			},
-		},
+		Cmds:  scripts.Commands(),
 	})
-}
-
-// checkCode is `code N command…`: the command must exit with N.
-func checkCode(ts *testscript.TestScript, _ bool, args []string) {
-	err := ts.Exec(args[1], args[2:]...)
-	code := 0
-	var exit *exec.ExitError
-	if errors.As(err, &exit) {
-		code = exit.ExitCode()
-	} else if err != nil {
-		ts.Fatalf("%v", err)
-	}
-	if strconv.Itoa(code) != args[0] {
-		ts.Fatalf("%v: exit code %d, want %s", args[1:], code, args[0])
-	}
 }
 
 // docs/configuration.md names each key, with its default, and each example in
