@@ -23,6 +23,24 @@ func (t *Tracing) Runner(r session.Runner) session.Runner {
 	return &runner{r, t}
 }
 
+// Fleet is Runner for a fleet: spans are of its sessions, whatever is asked of
+// its hosts besides.
+func (t *Tracing) Fleet(f session.Fleet) session.Fleet {
+	if t == nil {
+		return f
+	}
+	return &fleet{f, &runner{f, t}}
+}
+
+type fleet struct {
+	session.Fleet
+	traced *runner
+}
+
+func (f *fleet) Start(ctx context.Context, spec session.Spec) (session.Session, error) {
+	return f.traced.Start(ctx, spec)
+}
+
 type runner struct {
 	session.Runner
 	t *Tracing
