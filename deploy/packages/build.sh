@@ -34,10 +34,11 @@ run=$work/$native
 bash deploy/packages/man.sh "$run/srprof" 1 "profile running programs with eBPF" | gzip -9n >"$work/srprof.1.gz"
 bash deploy/packages/man.sh "$run/serviceradar-profiler" 8 "profile the programs of this host on request" | gzip -9n >"$work/serviceradar-profiler.8.gz"
 bash deploy/packages/man.sh "$run/serviceradar-profiler-agent" 8 "who may profile what on this host" | gzip -9n >"$work/serviceradar-profiler-agent.8.gz"
+bash deploy/packages/man.sh "$run/serviceradar-profiler-poller" 8 "profiling sessions on the hosts of a fleet" | gzip -9n >"$work/serviceradar-profiler-poller.8.gz"
 for shell in bash zsh fish; do
 	"$run/srprof" completion $shell >"$work/srprof.$shell"
 done
-for service in serviceradar-profiler serviceradar-profiler-agent; do
+for service in serviceradar-profiler serviceradar-profiler-agent serviceradar-profiler-poller; do
 	"$run/$service" completion bash >"$work/$service.bash"
 done
 
@@ -50,12 +51,13 @@ fill() { # NAME USER
 }
 fill serviceradar-profiler serviceradar-profiler
 fill serviceradar-profiler-agent serviceradar
+fill serviceradar-profiler-poller serviceradar
 
 for ARCH in "$@"; do
 	export ARCH BUILD=$work/$ARCH
 	[ "$ARCH" = "$native" ] || programs "$ARCH"
 	cp "$work"/*.gz "$work"/*.bash "$work"/*.zsh "$work"/*.fish "$BUILD/"
-	for name in srprof serviceradar-profiler serviceradar-profiler-agent; do
+	for name in srprof serviceradar-profiler serviceradar-profiler-agent serviceradar-profiler-poller; do
 		sed "s|@SCRIPTS@|$work/$name|g" deploy/packages/$name.yaml >"$work/$name.yaml"
 		for format in deb rpm; do
 			"$tools/nfpm" package --config "$work/$name.yaml" --packager $format --target "$to/"

@@ -49,6 +49,11 @@ func TestRPM(t *testing.T) {
 		{"serviceradar-profiler-agent-1.2.3+4.gabcdef0-1.x86_64.rpm", []string{"--scripts"}, []string{
 			`preinstall scriptlet[^:]*:\n(.*\n)*.*u serviceradar - .*systemd-sysusers -`, `postinstall scriptlet[^:]*:\n(.*\n)*.*systemctl preset serviceradar-profiler-agent`,
 			`postuninstall scriptlet[^:]*:\n(.*\n)*.*try-restart serviceradar-profiler-agent`}},
+		{"serviceradar-profiler-poller-1.2.3+4.gabcdef0-1.x86_64.rpm", []string{"-l"}, []string{
+			`(?m)^/usr/bin/serviceradar-profiler-poller$`, `(?m)^/usr/lib/systemd/system/serviceradar-profiler-poller\.service$`,
+			`(?m)^/usr/lib/sysusers\.d/serviceradar-profiler-poller\.conf$`, `(?m)^/usr/share/man/man8/serviceradar-profiler-poller\.8\.gz$`}},
+		{"serviceradar-profiler-poller-1.2.3+4.gabcdef0-1.x86_64.rpm", []string{"--queryformat", "[%{FILENAMES} %{FILEMODES:perms} %{FILEUSERNAME}:%{FILEGROUPNAME} %{FILEFLAGS:fflags}\n]"}, []string{
+			`(?m)^/etc/serviceradar/profiler-poller\.json -rw-r----- root:serviceradar cn$`}},
 		{"srprof-1.2.3+4.gabcdef0-1.x86_64.rpm", []string{"-l"}, []string{`(?m)^/usr/bin/srprof$`, `(?m)^/usr/share/man/man1/srprof\.1\.gz$`,
 			`(?m)^/usr/share/bash-completion/completions/srprof$`, `(?m)^/usr/share/zsh/site-functions/_srprof$`, `(?m)^/usr/share/fish/vendor_completions\.d/srprof\.fish$`}},
 	} {

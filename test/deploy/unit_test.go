@@ -23,7 +23,7 @@ const units = "../../deploy/systemd/"
 // exposure is what systemd-analyze gives at most to a unit: 0 is locked in, 10
 // is a service without any hardening. The rest is what the profiler is for, and
 // the network.
-var exposure = map[string]float64{"serviceradar-profiler": 3.0, "serviceradar-profiler-agent": 1.8}
+var exposure = map[string]float64{"serviceradar-profiler": 3.0, "serviceradar-profiler-agent": 1.8, "serviceradar-profiler-poller": 1.6}
 
 func TestUnits(t *testing.T) {
 	need(t, "systemd-analyze")
