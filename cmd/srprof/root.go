@@ -77,7 +77,7 @@ canceled. Results go to standard output, all else to standard error; with
 		{"Record and look:", []*cobra.Command{recordCommand(s), symbolizeCommand(s), mergeCommand(s), doctorCommand(s)}},
 		{"Hosts of a fleet:", []*cobra.Command{hostsCommand(s), psCommand(s), runCommand(s)}},
 		{"Sessions:", []*cobra.Command{startCommand(s), watchCommand(s), topCommand(s), fetchCommand(s), listCommand(s), getCommand(s), cancelCommand(s)}},
-		{"Connection:", []*cobra.Command{contextCommand(s), certsCommand(s)}},
+		{"Connection:", []*cobra.Command{contextCommand(s), certsCommand(s), upCommand(s)}},
 	} {
 		root.AddGroup(&cobra.Group{ID: g.title, Title: g.title})
 		for _, c := range g.commands {

@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/carverauto/serviceradar-profiler/session"
+)
+
+const (
+	profilerProgram = "serviceradar-profiler"
+	agentProgram    = "serviceradar-profiler-agent"
+	pollerProgram   = "serviceradar-profiler-poller"
+)
+
+// lookEvery is how often somebody who starts is looked at.
+const lookEvery = 20 * time.Millisecond
+
+// lookBeside finds a program beside another one, else in $PATH.
+func lookBeside(own, name string) (string, error) {
+	beside := filepath.Join(filepath.Dir(own), name)
+	if info, err := os.Stat(beside); err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
+		return beside, nil
+	}
+	return exec.LookPath(name)
+}
+
+// child is a service that this command has started. It ends with this command,
+// however that ends.
+type child struct {
+	name  string
+	log   string // a file
+	cmd   *exec.Cmd
+	ended chan struct{} // closed when it has
+	err   error         // with which; to be read after ended
+}
+
+// startChild starts a service with a configuration, both in a directory.
+func startChild(dir, program string, config object) (*child, error) {
+	c := &child{name: filepath.Base(program), ended: make(chan struct{})}
+	c.log = filepath.Join(dir, c.name+".log")
+	text, err := json.MarshalIndent(config, "", "  ")
+	if err != nil {
+		return nil, err
+	}
+	file := filepath.Join(dir, c.name+".json")
+	if err := os.WriteFile(file, text, 0o600); err != nil {
+		return nil, err
+	}
+	out, err := os.OpenFile(c.log, os.O_WRONLY|os.O_CREATE|os.O_TRUNC|os.O_APPEND, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	defer out.Close()
+	c.cmd = exec.Command(program, "--config", file)
+	c.cmd.Stdout, c.cmd.Stderr = out, out
+	for _, v := range os.Environ() { // what is set for other services is not meant for these
+		if !strings.HasPrefix(v, "SRPROF_") && !strings.HasPrefix(v, "NOTIFY_SOCKET=") {
+			c.cmd.Env = append(c.cmd.Env, v)
+		}
+	}
+	// A group of its own: Ctrl-C is for this command, which ends them in order.
+	c.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	started := make(chan error)
+	go func() {
+		// The kernel's parent is the thread, not the process: this one must stay.
+		runtime.LockOSThread()
+		err := c.cmd.Start()
+		started <- err
+		if err == nil {
+			c.err = c.cmd.Wait()
+			close(c.ended)
+		}
+	}()
+	if err := <-started; err != nil {
+		return nil, fmt.Errorf("start %s: %w", c.name, err)
+	}
+	return c, nil
+}
+
+// listening waits until the service's log says where it listens.
+func (c *child) listening(ctx context.Context, most time.Duration) (address string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, most)
+	defer cancel()
+	for {
+		text, err := os.ReadFile(c.log)
+		if err != nil {
+			return "", err
+		}
+		for line := range bytes.Lines(text) {
+			var said struct{ Message, Address string }
+			if json.Unmarshal(line, &said) == nil && said.Message == "listening" {
+				return said.Address, nil
+			}
+		}
+		select {
+		case <-c.ended:
+			return "", c.died()
+		case <-ctx.Done():
+			return "", errors.Join(fmt.Errorf("%s does not listen: %w", c.name, ctx.Err()), c.died())
+		case <-time.After(lookEvery):
+		}
+	}
+}
+
+const lastLines = 20 // of a log
+
+// died is an error with what a service said at last.
+func (c *child) died() error {
+	text, _ := os.ReadFile(c.log) // what is not there cannot be told
+	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
+	lines = lines[max(0, len(lines)-lastLines):]
+	how := "is still starting"
+	select {
+	case <-c.ended:
+		how = "has ended"
+		if c.err != nil {
+			how += " with " + c.err.Error()
+		}
+	default:
+	}
+	for i := range lines {
+		lines[i] = "  " + lines[i]
+	}
+	return &session.Error{Code: "service_ended", Kind: session.ErrUnavailable, Problem: fmt.Sprintf("%s %s; its log ends with\n%s\n", c.name, how, strings.Join(lines, "\n"))}
+}
+
+// stop ends all of them: who calls before who is called.
+func (u *up) stop() error {
+	var all []error
+	for _, c := range slices.Backward(u.services) {
+		all = append(all, c.stop())
+	}
+	return errors.Join(all...)
+}
+
+// stop ends it, and waits until it has ended.
+func (c *child) stop() error {
+	if err := c.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return fmt.Errorf("end %s: %w", c.name, err)
+	}
+	hard := time.AfterFunc(endTime, func() { _ = c.cmd.Process.Kill() }) // it has ended, or will now
+	defer hard.Stop()
+	<-c.ended
+	return nil
+}
+
+// firstToEnd yields the first of them that has ended.
+func firstToEnd(all []*child) <-chan *child {
+	first := make(chan *child, len(all))
+	for _, c := range all {
+		go func() {
+			<-c.ended
+			first <- c
+		}()
+	}
+	return first
+}
