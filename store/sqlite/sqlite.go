@@ -13,7 +13,9 @@
 // changes are written by one goroutine that puts all that wait into one
 // transaction: 1,000 sessions that change at once wait for few flushes, not for
 // 1,000. Each change is a savepoint of its own in it: one that fails undoes
-// nothing of the others. Readers have connections of their own, see the last
+// nothing of the others. (Where a disk fails in the middle of a flush, nobody can
+// say what is on it: the change has an error and is undone, but a crash right
+// then may bring it back.) Readers have connections of their own, see the last
 // committed state, and wait for no writer.
 //
 // A context that ends is looked at while a change waits for its turn; then it
