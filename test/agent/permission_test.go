@@ -14,6 +14,7 @@ import (
 	"math/big"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -25,6 +26,7 @@ import (
 	health "google.golang.org/grpc/health/grpc_health_v1"
 	reflection "google.golang.org/grpc/reflection/grpc_reflection_v1"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/carverauto/serviceradar-profiler/auth"
 	"github.com/carverauto/serviceradar-profiler/proto/monitoring"
@@ -46,7 +48,7 @@ type attempt struct {
 }
 
 func (p *permitted) attempts() []attempt {
-	agent, sessions := monitoring.NewAgentServiceClient, sessionv1.NewSessionServiceClient
+	agent, sessions, fleet := monitoring.NewAgentServiceClient, sessionv1.NewSessionServiceClient, sessionv1.NewFleetServiceClient
 	triggerOf := func(pid int32, requester string) func(context.Context, *grpc.ClientConn) error {
 		return func(ctx context.Context, c *grpc.ClientConn) error {
 			_, err := agent(c).TriggerProfiling(ctx, &monitoring.TriggerProfilingRequest{ProcessIds: []int32{pid}, DurationSeconds: 1, Requester: requester})
@@ -102,6 +104,34 @@ func (p *permitted) attempts() []attempt {
 			_, err := sessions(c).Cancel(ctx, &sessionv1.CancelRequest{Id: p.id})
 			return err
 		}},
+		{"list hosts", func(ctx context.Context, c *grpc.ClientConn) error {
+			out, err := fleet(c).ListHosts(ctx, &sessionv1.ListHostsRequest{})
+			if err == nil && (len(out.GetHosts()) != 1 || out.GetHosts()[0].GetInstance() == "") {
+				err = status.Errorf(codes.Internal, "not one host: %v", out)
+			}
+			return err
+		}},
+		{"list processes", func(ctx context.Context, c *grpc.ClientConn) error {
+			out, err := fleet(c).ListProcesses(ctx, &sessionv1.ListProcessesRequest{})
+			has := func(pid int32) bool {
+				return slices.ContainsFunc(out.GetProcesses(), func(p *sessionv1.Process) bool { return p.GetPid() == pid })
+			}
+			if err == nil && (!has(p.pid) || has(p.barred)) {
+				err = status.Error(codes.Internal, "it lists not who may be profiled")
+			}
+			return err
+		}},
+		{"match", func(ctx context.Context, c *grpc.ClientConn) error {
+			_, err := fleet(c).Match(ctx, &sessionv1.MatchRequest{Spec: matching(p.pid)})
+			return err
+		}},
+		{"match out of scope", func(ctx context.Context, c *grpc.ClientConn) error {
+			out, err := fleet(c).Match(ctx, &sessionv1.MatchRequest{Spec: matching(p.barred)})
+			if err == nil && (len(out.GetHosts()) != 1 || len(out.GetHosts()[0].GetPids()) > 0 || out.GetHosts()[0].GetError().GetCode() != "target_not_allowed") {
+				err = status.Errorf(codes.Internal, "it means %v", out)
+			}
+			return err
+		}},
 		{"status", func(ctx context.Context, c *grpc.ClientConn) error {
 			_, err := agent(c).GetStatus(ctx, &monitoring.StatusRequest{ServiceType: "profiler"})
 			return err
@@ -130,11 +160,19 @@ func (p *permitted) attempts() []attempt {
 	}
 }
 
+// matching is a spec that is only asked about.
+func matching(pid int32) *sessionv1.Spec {
+	return &sessionv1.Spec{Pids: []int32{pid}, Duration: durationpb.New(time.Second), FrequencyHz: 99}
+}
+
 // open are the calls that need no role, as with a real agent: its own checks
 // have no permissions either.
 const open = "status, health, reflection, the next agent"
 
-const reading = "results, results in a stream, get, list, watch, fetch, " + open
+const reading = "results, results in a stream, get, list, watch, fetch, list hosts, " + open
+
+// choosing are the calls of who starts sessions, and looks for processes first.
+const choosing = "list processes, match, match out of scope, "
 
 // Who may call what: each cell.
 func TestWhoMayWhat(t *testing.T) {
@@ -173,11 +211,11 @@ func TestWhoMayWhat(t *testing.T) {
 		creds credentials.TransportCredentials
 		may   string
 	}{
-		{"admin", ours("admin"), "trigger, trigger for another, start, start as with the first profiler, cancel, " + reading},
-		{"operator", ours("poller"), "trigger, start, start as with the first profiler, cancel, " + reading},
+		{"admin", ours("admin"), "trigger, trigger for another, start, start as with the first profiler, cancel, " + choosing + reading},
+		{"operator", ours("poller"), "trigger, start, start as with the first profiler, cancel, " + choosing + reading},
 		{"viewer", ours("agent"), reading},
 		{"a role of its own", byHand(func(c *tls.Config) { c.Certificates = []tls.Certificate{issue(t, certs, "starter", time.Hour)} }),
-			"trigger, start, start as with the first profiler, " + open},
+			"trigger, start, start as with the first profiler, " + choosing + open},
 		{"another component's certificate", ours("profiler"), open},
 		{"no certificate", byHand(func(c *tls.Config) { c.Certificates = nil }), ""},
 		{"an expired one", byHand(func(c *tls.Config) {

@@ -113,6 +113,27 @@ var calls = []struct {
 		_, err := sessionv1.NewSessionServiceClient(c).Cancel(ctx, &sessionv1.CancelRequest{Id: id})
 		return err
 	}},
+	{"ListHosts", "read", func(ctx context.Context, c *grpc.ClientConn, _ string, _ int32) error {
+		out, err := sessionv1.NewFleetServiceClient(c).ListHosts(ctx, &sessionv1.ListHostsRequest{})
+		if err == nil && (len(out.GetHosts()) != 1 || out.GetHosts()[0].GetInstance() == "") {
+			return fmt.Errorf("not one host: %v", out)
+		}
+		return err
+	}},
+	{"ListProcesses", "start", func(ctx context.Context, c *grpc.ClientConn, _ string, pid int32) error {
+		out, err := sessionv1.NewFleetServiceClient(c).ListProcesses(ctx, &sessionv1.ListProcessesRequest{})
+		if err == nil && !slices.ContainsFunc(out.GetProcesses(), func(p *sessionv1.Process) bool { return p.GetPid() == pid && p.GetName() != "" }) {
+			return fmt.Errorf("process %d is not listed among %d", pid, len(out.GetProcesses()))
+		}
+		return err
+	}},
+	{"Match", "start", func(ctx context.Context, c *grpc.ClientConn, _ string, pid int32) error {
+		out, err := sessionv1.NewFleetServiceClient(c).Match(ctx, &sessionv1.MatchRequest{Spec: specOf(pid)})
+		if err == nil && (len(out.GetHosts()) != 1 || !slices.Equal(out.GetHosts()[0].GetPids(), []int32{pid})) {
+			return fmt.Errorf("not process %d alone: %v", pid, out)
+		}
+		return err
+	}},
 	{"StartProfiling", "start", func(ctx context.Context, c *grpc.ClientConn, _ string, pid int32) error {
 		r, err := profiler.NewProfilerServiceClient(c).StartProfiling(ctx, &profiler.StartProfilingRequest{ProcessId: pid, DurationSeconds: 1, Frequency: 99})
 		if err == nil && !r.GetSuccess() {

@@ -15,6 +15,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -109,6 +110,7 @@ func TestNothingIsKept(t *testing.T) {
 		s.searchMaps(t, secret, true)
 	}
 	s.searchOutputs(t, c, started.ID, secret, "while it runs")
+	s.searchProcesses(t, c, p.PID, secret)
 	if _, err := c.Cancel(t.Context(), started.ID); err != nil {
 		t.Fatal(err)
 	}
@@ -131,6 +133,25 @@ func TestNothingIsKept(t *testing.T) {
 	defer s.mu.Unlock()
 	if found := secret.in([]byte(strings.Join(s.raw, "\n")), true); found != "" {
 		t.Errorf("the log has %s", found)
+	}
+}
+
+// searchProcesses looks into what is told of processes to those who choose one.
+func (s *service) searchProcesses(t *testing.T, c *remote.Client, pid int, secret *secrets) {
+	t.Helper()
+	all, err := c.Processes(t.Context(), "", session.Selector{}, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.ContainsFunc(all, func(p session.Process) bool { return p.PID == pid }) {
+		t.Errorf("the target is not among %d processes", len(all))
+	}
+	b, err := json.Marshal(all)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if found := secret.in(b, true); found != "" {
+		t.Errorf("the list of processes has %s", found)
 	}
 }
 
