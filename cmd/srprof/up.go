@@ -211,7 +211,7 @@ func (u *up) startServices(ctx context.Context, programs map[string]string) (add
 			short = "profiler"
 		}
 		config["security"] = auth.Identity(u.certs(), short)
-		c, err := startChild(u.dir, programs[s.name], config)
+		c, err := startChild(u.dir, programs[s.name], config, u.err)
 		if err != nil {
 			return "", err
 		}

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -43,14 +44,16 @@ func lookBeside(own, name string) (string, error) {
 type child struct {
 	name  string
 	log   string // a file
+	show  io.Writer
 	cmd   *exec.Cmd
 	ended chan struct{} // closed when it has
 	err   error         // with which; to be read after ended
 }
 
-// startChild starts a service with a configuration, both in a directory.
-func startChild(dir, program string, config object) (*child, error) {
-	c := &child{name: filepath.Base(program), ended: make(chan struct{})}
+// startChild starts a service with a configuration, both in a directory. What it
+// says at last is shown if it ends by itself.
+func startChild(dir, program string, config object, show io.Writer) (*child, error) {
+	c := &child{name: filepath.Base(program), show: show, ended: make(chan struct{})}
 	c.log = filepath.Join(dir, c.name+".log")
 	text, err := json.MarshalIndent(config, "", "  ")
 	if err != nil {
@@ -110,7 +113,7 @@ func (c *child) listening(ctx context.Context, most time.Duration) (address stri
 		case <-c.ended:
 			return "", c.died()
 		case <-ctx.Done():
-			return "", errors.Join(fmt.Errorf("%s does not listen: %w", c.name, ctx.Err()), c.died())
+			return "", errors.Join(ctx.Err(), c.died())
 		case <-time.After(lookEvery):
 		}
 	}
@@ -118,24 +121,24 @@ func (c *child) listening(ctx context.Context, most time.Duration) (address stri
 
 const lastLines = 20 // of a log
 
-// died is an error with what a service said at last.
+// died shows what a service said at last, and returns how it ended.
 func (c *child) died() error {
-	text, _ := os.ReadFile(c.log) // what is not there cannot be told
+	text, _ := os.ReadFile(c.log) // what is not there cannot be shown
 	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
-	lines = lines[max(0, len(lines)-lastLines):]
-	how := "is still starting"
+	fmt.Fprintf(c.show, "srprof: the log of %s ends with\n", c.name)
+	for _, line := range lines[max(0, len(lines)-lastLines):] {
+		fmt.Fprintf(c.show, "  %s\n", printable(line))
+	}
+	how := "does not get ready"
 	select {
 	case <-c.ended:
 		how = "has ended"
 		if c.err != nil {
-			how += " with " + c.err.Error()
+			how += ": " + c.err.Error()
 		}
 	default:
 	}
-	for i := range lines {
-		lines[i] = "  " + lines[i]
-	}
-	return &session.Error{Code: "service_ended", Kind: session.ErrUnavailable, Problem: fmt.Sprintf("%s %s; its log ends with\n%s\n", c.name, how, strings.Join(lines, "\n"))}
+	return &session.Error{Code: "service_ended", Kind: session.ErrUnavailable, Problem: c.name + " " + how}
 }
 
 // stop ends all of them: who calls before who is called.
