@@ -35,14 +35,14 @@ type profiling struct {
 	err      error
 
 	mu  sync.Mutex
-	top map[session.ID][]topFunction
+	top map[topKey][]topFunction
 
 	// cutting has room for one: profiles are megabytes.
 	cutting chan struct{}
 }
 
 func newProfiling(fleet session.Fleet, version string, interval time.Duration) *profiling {
-	return &profiling{fleet: fleet, version: version, fresh: interval / 2, top: map[session.ID][]topFunction{}, cutting: make(chan struct{}, 1)}
+	return &profiling{fleet: fleet, version: version, fresh: interval / 2, top: map[topKey][]topFunction{}, cutting: make(chan struct{}, 1)}
 }
 
 const askFleetWithin = 15 * time.Second
@@ -54,15 +54,15 @@ func (p *profiling) look(ctx context.Context) error {
 	if time.Since(p.at) < p.fresh {
 		return p.err
 	}
-	ctx, cancel := context.WithTimeout(ctx, askFleetWithin)
+	within, cancel := context.WithTimeout(ctx, askFleetWithin)
 	defer cancel()
-	hosts, err := p.fleet.Hosts(ctx, session.Hosts{All: true})
+	hosts, err := p.fleet.Hosts(within, session.Hosts{All: true})
 	var sessions []session.Session
 	if err == nil {
-		sessions, err = p.fleet.List(ctx, session.Filter{})
+		sessions, err = p.fleet.List(within, session.Filter{})
 	}
-	if ctx.Err() != nil && err != nil {
-		return err // of whoever asked: the next one asks anew
+	if ctx.Err() != nil {
+		return ctx.Err() // the next one asks anew
 	}
 	p.at, p.err = time.Now(), err
 	p.hosts, p.sessions, p.all = map[string]session.Host{}, map[string][]session.Session{}, sessions
@@ -81,7 +81,7 @@ func (p *profiling) look(ctx context.Context) error {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	maps.DeleteFunc(p.top, func(id session.ID, _ []topFunction) bool { return !known[id] })
+	maps.DeleteFunc(p.top, func(k topKey, _ []topFunction) bool { return !known[k.id] })
 	return err
 }
 
@@ -219,9 +219,14 @@ func (p *profiling) summaryOf(ctx context.Context, s *session.Session, host stri
 	return sum
 }
 
+type topKey struct {
+	id   session.ID
+	host string
+}
+
 // topOf are the hottest functions of a profile. They are found once.
 func (p *profiling) topOf(ctx context.Context, s *session.Session, host string) []topFunction {
-	key := s.ID + "\x00" + session.ID(host)
+	key := topKey{s.ID, host}
 	p.mu.Lock()
 	top, found := p.top[key]
 	p.mu.Unlock()

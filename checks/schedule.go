@@ -199,7 +199,8 @@ func (s *schedule) adopt(ctx context.Context, now int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.begun == 0 && len(s.left) > 0 {
-		s.turn, s.left = s.left[0], slices.Delete(s.left, 0, 1)
+		s.turn = s.left[0]
+		s.left = slices.Delete(s.left, 0, 1)
 	}
 }
 
