@@ -53,17 +53,16 @@ func contextListCommand(s streams) *cobra.Command {
 				fmt.Fprintf(s.err, "srprof: there are no contexts; %s\n", f.known())
 				return nil
 			}
-			t := tabwriter.NewWriter(s.out, 0, 8, 3, ' ', 0)
-			fmt.Fprintln(t, "CURRENT\tNAME\tSERVER\tCERTIFICATES")
+			t := newTable(s.out, "CURRENT", "NAME", "SERVER", "CERTIFICATES")
 			for _, name := range f.names() {
 				p := f.Contexts[name]
-				mark := ""
+				mark := " "
 				if name == f.Current {
 					mark = "*"
 				}
-				fmt.Fprintln(t, strings.Join([]string{mark, printable(name), cmp.Or(printable(p.fullServer()), "-"), printable(p.shown())}, "\t"))
+				t.row(mark, name, p.fullServer(), p.shown())
 			}
-			return t.Flush()
+			return t.write()
 		},
 	}
 	form.addFormFlag(c, false)

@@ -56,7 +56,7 @@ func writeList(w io.Writer, all []session.Session, wide bool) error {
 		}
 		t.row(row...)
 	}
-	return t.Flush()
+	return t.write()
 }
 
 // where is a session's host, or how many there are and failed.

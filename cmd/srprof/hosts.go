@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -91,7 +90,7 @@ func writeHosts(w io.Writer, all []session.Host, wide bool) error {
 		}
 		t.row(row...)
 	}
-	return t.Flush()
+	return t.write()
 }
 
 func labels(all map[string]string) string {
@@ -108,26 +107,6 @@ func reason(e *session.Error) string {
 		return ""
 	}
 	return fmt.Sprintf("%s [%s]", e.Error(), e.Code)
-}
-
-// table is columns of a stranger's words.
-type table struct{ *tabwriter.Writer }
-
-func newTable(w io.Writer, head ...string) table {
-	t := table{tabwriter.NewWriter(w, 0, 8, 3, ' ', 0)}
-	fmt.Fprintln(t, strings.Join(head, "\t"))
-	return t
-}
-
-// row writes a row; "-" stands for what is not known.
-func (t table) row(cells ...string) {
-	for i := range cells {
-		cells[i] = cmp.Or(printable(cells[i]), "-")
-	}
-	if last := len(cells) - 1; cells[last] == "-" && last > 0 {
-		cells[last] = "" // nothing comes after it
-	}
-	fmt.Fprintln(t, strings.TrimRight(strings.Join(cells, "\t"), "\t"))
 }
 
 func psCommand(s streams) *cobra.Command {
@@ -214,7 +193,7 @@ func writeProcesses(w io.Writer, all []session.Process, wide bool) error {
 		}
 		t.row(row...)
 	}
-	return t.Flush()
+	return t.write()
 }
 
 // container is as much of an ID as docker shows, and as --container takes.
@@ -248,7 +227,7 @@ func writeMatches(w io.Writer, all []session.Match) error {
 		m := &all[i]
 		t.row(m.Host, strconv.Itoa(len(m.PIDs)), pids(m.PIDs), reason(m.Err))
 	}
-	return t.Flush()
+	return t.write()
 }
 
 // writeRuns is the table of a session's hosts.
@@ -263,7 +242,7 @@ func writeRuns(w io.Writer, all []session.HostRun) error {
 		t.row(h.Host, runState(h), tenths(h.Progress.Elapsed).Round(time.Millisecond).String(), strconv.FormatUint(h.Progress.Samples, 10),
 			strconv.FormatUint(h.Progress.Lost, 10), strconv.Itoa(len(h.Targets)), why)
 	}
-	return t.Flush()
+	return t.write()
 }
 
 func runState(h *session.HostRun) string {
