@@ -99,15 +99,15 @@ func start(t *testing.T) *service {
 	if err := s.command.Start(); err != nil {
 		t.Fatal(err)
 	}
-	listening := make(chan string, 2)
-	go s.read(out, listening)
+	listening, metrics := make(chan string, 1), make(chan string, 1)
+	go s.read(out, map[string]chan<- string{"listening": listening, "metrics can be read": metrics})
 	t.Cleanup(func() {
 		_ = s.command.Process.Kill() // it may be gone
 		<-s.gone
 	})
-	for _, address := range []*string{&s.address, &s.metrics} {
+	for address, at := range map[*string]<-chan string{&s.address: listening, &s.metrics: metrics} {
 		select {
-		case *address = <-listening:
+		case *address = <-at:
 		case <-s.gone:
 			t.Fatalf("the service ended: %q", s.bad)
 		}
@@ -116,15 +116,15 @@ func start(t *testing.T) *service {
 }
 
 // read reads the log to its end, then waits for the process.
-func (s *service) read(out io.Reader, listening chan<- string) {
+func (s *service) read(out io.Reader, listening map[string]chan<- string) {
 	lines := bufio.NewScanner(out)
 	lines.Buffer(nil, 1<<20)
 	for lines.Scan() {
 		var l struct{ Level, Message, Address string }
 		err := json.Unmarshal(lines.Bytes(), &l)
 		switch {
-		case err == nil && (l.Message == "listening" || l.Message == "metrics can be read"):
-			listening <- l.Address
+		case err == nil && listening[l.Message] != nil:
+			listening[l.Message] <- l.Address
 		case err != nil || l.Level == "error" || l.Level == "warn" && !foreseen[l.Message]:
 			s.mu.Lock()
 			if len(s.bad) < 100 {
