@@ -55,7 +55,7 @@ func New(version string, now func() State) *Metrics {
 // served makes what each service tells of: how it is called.
 func served(version string) *Metrics {
 	m := &Metrics{registry: prometheus.NewRegistry(), samples: map[string]prometheus.Counter{}}
-	m.calls = m.counters("calls_total", "Calls to start, get, list, watch, fetch or cancel sessions, by how they were answered: ok, or the code of the refusal or failure.", "call", "code")
+	m.calls = m.counters("calls_total", "Calls to start, get, list, watch, fetch or cancel sessions, and for hosts, processes and matches, by how they were answered: ok, or the code of the refusal or failure.", "call", "code")
 	for _, call := range []string{"start", "get", "list", "watch", "fetch", "cancel"} {
 		m.calls.WithLabelValues(call, codeOK)
 	}
