@@ -195,6 +195,11 @@ func (h *Host) Start(ctx context.Context, spec session.Spec) (session.Session, e
 	if !h.means(&spec.Hosts) {
 		return session.Session{}, h.other(spec.Hosts.String())
 	}
+	if spec.Instance != "" && spec.Instance != h.instance {
+		return session.Session{}, &session.Error{Code: "other_instance", Kind: session.ErrUnavailable,
+			Problem: "the profiler was started again since it was asked which life it is in", Remedy: "ask again, and then for a new session"}
+	}
+	spec.Instance = ""
 	spec.Hosts = session.Hosts{} // so that it is the same session, however the host was named
 	if len(spec.PIDs) == 0 {
 		pids, err := h.resolve(ctx, &spec)

@@ -24,7 +24,7 @@ import (
 func specMessage(s *session.Spec) *sessionv1.Spec {
 	m := &sessionv1.Spec{
 		Children: s.Children, Duration: durationpb.New(s.Duration), FrequencyHz: int32Of(s.Frequency),
-		RequestId: text(s.RequestID), Requester: text(s.Requester), Attended: s.Attended,
+		RequestId: text(s.RequestID), Requester: text(s.Requester), Attended: s.Attended, Instance: text(s.Instance),
 	}
 	if s.MaxWait != 0 {
 		m.MaxWait = durationpb.New(s.MaxWait)
@@ -48,6 +48,7 @@ func specOf(m *sessionv1.Spec) session.Spec {
 	s := session.Spec{
 		Children: m.GetChildren(), Duration: m.GetDuration().AsDuration(), Frequency: profile.Frequency(m.GetFrequencyHz()),
 		RequestID: m.GetRequestId(), Requester: m.GetRequester(), Attended: m.GetAttended(), MaxWait: m.GetMaxWait().AsDuration(),
+		Instance: m.GetInstance(),
 	}
 	s.PIDs = pidsOf(m.GetPids())
 	s.Select, s.Hosts, s.Canary, s.AtOnce = selectorOf(m.GetSelect()), hostsOf(m.GetHosts()), m.GetCanary(), int(m.GetAtOnce())

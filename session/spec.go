@@ -55,6 +55,10 @@ type Spec struct {
 	Canary bool `json:"canary,omitempty"`
 	// AtOnce bounds how many hosts run it at the same time; 0 means all of them.
 	AtOnce int `json:"at_once,omitempty"`
+	// Instance is that life of the host's profiler which is meant (Host.Instance);
+	// another one refuses: a request that is repeated, maybe by somebody on the
+	// way, never runs in two of them. Empty means any.
+	Instance string `json:"instance,omitempty"`
 }
 
 // Same says whether two specs ask for the same samples, whoever asks.
@@ -103,6 +107,9 @@ func (s *Spec) Validate() error {
 		return Invalid("bad_max_wait", fmt.Sprintf("a session cannot wait for %v", s.MaxWait), "leave it out to wait as long as it takes")
 	}
 	if err := checkText("request ID", s.RequestID, 128); err != nil {
+		return err
+	}
+	if err := checkText("instance", s.Instance, 128); err != nil {
 		return err
 	}
 	return checkText("requester", s.Requester, 256)

@@ -302,6 +302,7 @@ type Spec struct {
 	Hosts         *Hosts                 `protobuf:"bytes,10,opt,name=hosts,proto3" json:"hosts,omitempty"`                         // of a fleet
 	Canary        bool                   `protobuf:"varint,11,opt,name=canary,proto3" json:"canary,omitempty"`                      // one host first
 	AtOnce        int32                  `protobuf:"varint,12,opt,name=at_once,json=atOnce,proto3" json:"at_once,omitempty"`        // hosts; 0: all
+	Instance      string                 `protobuf:"bytes,13,opt,name=instance,proto3" json:"instance,omitempty"`                   // of the host that is meant; another one refuses
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -418,6 +419,13 @@ func (x *Spec) GetAtOnce() int32 {
 		return x.AtOnce
 	}
 	return 0
+}
+
+func (x *Spec) GetInstance() string {
+	if x != nil {
+		return x.Instance
+	}
+	return ""
 }
 
 type Target struct {
@@ -2274,7 +2282,7 @@ const file_session_v1_session_proto_rawDesc = "" +
 	"\x05names\x18\x01 \x03(\tR\x05names\x12\x16\n" +
 	"\x06labels\x18\x02 \x01(\tR\x06labels\x12\x10\n" +
 	"\x03all\x18\x03 \x01(\bR\x03all\x12\x12\n" +
-	"\x04most\x18\x04 \x01(\x05R\x04most\"\xc1\x03\n" +
+	"\x04most\x18\x04 \x01(\x05R\x04most\"\xdd\x03\n" +
 	"\x04Spec\x12\x12\n" +
 	"\x04pids\x18\x01 \x03(\x05R\x04pids\x12\x1a\n" +
 	"\bchildren\x18\x02 \x01(\bR\bchildren\x125\n" +
@@ -2289,7 +2297,8 @@ const file_session_v1_session_proto_rawDesc = "" +
 	"\x05hosts\x18\n" +
 	" \x01(\v2\x1e.serviceradar.session.v1.HostsR\x05hosts\x12\x16\n" +
 	"\x06canary\x18\v \x01(\bR\x06canary\x12\x17\n" +
-	"\aat_once\x18\f \x01(\x05R\x06atOnce\"H\n" +
+	"\aat_once\x18\f \x01(\x05R\x06atOnce\x12\x1a\n" +
+	"\binstance\x18\r \x01(\tR\binstance\"H\n" +
 	"\x06Target\x12\x10\n" +
 	"\x03pid\x18\x01 \x01(\x05R\x03pid\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
