@@ -128,13 +128,6 @@ func (p *Poller) give(t *part) {
 	p.hold(t)
 	if t.whole.durable {
 		p.begins(t)
-		return
-	}
-	// Where it is known which life the host's profiler is in, that is written
-	// down together with the session.
-	if h := t.host; h.state == session.HostReady && h.instance != "" && time.Since(h.heard) < seconds(p.limits.HeartbeatSeconds) {
-		rules := p.limits.rules(&t.whole.record.Session.Spec)
-		observe(&t.run, &t.memory, &rules, &observation{sight: sawLife, at: time.Now(), instance: h.instance})
 	}
 }
 

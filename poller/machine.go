@@ -36,19 +36,21 @@ type rules struct {
 	duration    time.Duration // of sampling
 	hostTTL     time.Duration // for so long hosts keep results
 	dispatchTTL time.Duration // for so long an unreachable host is waited for at first
-	callTimeout time.Duration // within which a call has its effect, or never
-	waitUntil   time.Time     // for its turn; zero: for as long as it takes
+	callTimeout time.Duration
+	waitUntil   time.Time // for its turn; zero: for as long as it takes
 	canceled    *session.Error
 }
 
 // memory is what a crash may forget: it makes things faster, never right.
 type memory struct {
-	absent  bool      // the host does not have the session, for sure
-	doubt   bool      // the host said that there is no such session
-	sent    time.Time // the last time, or when this life of the poller began
-	away    time.Time // since when nothing was heard of the host; zero: it answers
-	tries   int       // in vain, since it last answered
-	faults  int       // answers that nobody foresaw
+	absent  bool           // the host does not have the session, for sure
+	quiet   bool           // and nothing is under way to it that could change that
+	sent    time.Time      // when a start was sent last whose answer did not come; at first, when this life of the poller began
+	refused *session.Error // by the host, when a start before was still under way: not yet the end
+	doubt   bool           // the host said that there is no such session
+	away    time.Time      // since when nothing was heard of the host; zero: it answers
+	tries   int            // in vain, since it last answered
+	faults  int            // answers that nobody foresaw
 	retry   time.Duration
 	fetches int // of content that was not what it was to be
 }
@@ -62,6 +64,7 @@ const (
 	sawNone      sight = "none"      // the host does not have it, and told in which life it is
 	sawUnknown   sight = "unknown"   // the host does not know its ID any more
 	sawRefusal   sight = "refusal"   // the host will not have it
+	sawOther     sight = "other"     // the host is in another life than was meant
 	sawBusy      sight = "busy"      // the host will not have it now
 	sawNothing   sight = "nothing"   // no answer: all may have happened
 	sawFault     sight = "fault"     // an answer that nobody foresaw
@@ -96,7 +99,7 @@ func next(r *store.Run, m *memory, ru *rules) step {
 		return stepFollow
 	case r.Instance == "":
 		return stepMeet
-	case !m.absent:
+	case !m.absent || ru.canceled != nil || m.refused != nil:
 		return stepLook
 	}
 	return stepSend
@@ -114,17 +117,19 @@ func observe(r *store.Run, m *memory, ru *rules, o *observation) {
 	switch o.sight {
 	case sawLife:
 		r.Instance, r.Sent, r.Until = o.instance, o.at, o.at.Add(ru.duration+ru.hostTTL)
-		m.absent = true // nothing was ever sent
+		m.absent, m.quiet = true, true // nothing was ever sent
 	case sawSession:
-		*m = memory{sent: m.sent, fetches: m.fetches}
+		*m = memory{fetches: m.fetches, sent: m.sent}
 		absorb(r, ru, o)
 	case sawNone:
 		m.doubt = false
 		none(r, m, ru, o)
+	case sawOther:
+		m.absent, m.quiet, m.sent = false, false, o.at
 	case sawUnknown:
 		m.doubt = true
 	case sawRefusal:
-		end(r, o.at, session.StateFailed, o.err)
+		refuse(r, m, o)
 	case sawBusy:
 		m.absent = m.absent && o.err.Code == "busy" // else it was not the profiler who said so, and it was not asked whether it has the session
 		r.Waiting = "the host has no place: " + o.err.Error()
@@ -223,16 +228,18 @@ func orAt(t, otherwise time.Time) time.Time {
 	return t
 }
 
-// none concludes from a host's not having the session.
+// none concludes from a host's not having the session. What is still under way
+// to it changes nothing of that: in the same life it leads to the same session,
+// and in another one it is refused.
 func none(r *store.Run, m *memory, ru *rules, o *observation) {
-	settled := o.at.Sub(m.sent) >= ru.callTimeout // what was sent has come by now, or never will
+	left := m.sent.Add(ru.callTimeout).Sub(o.at) // of the time within which what was sent comes, or never
+	m.quiet = m.quiet || left <= 0
 	switch {
-	case r.EndedBy == "" && r.ID == "" && !settled:
-		r.Waiting = "what became of the host's answer is being found out"
-		m.retry = min(ru.callTimeout-o.at.Sub(m.sent), time.Second) // what is under way may still come
 	case o.instance != r.Instance:
 		r.Until = o.at
 		lost(r, ru, o.at, restarted(r))
+	case r.ID == "" && !m.quiet && (ru.canceled != nil || m.refused != nil || o.at.After(r.Sent.Add(ru.hostTTL))):
+		m.absent, m.retry = false, min(left, time.Second)
 	case r.ID == "" && o.at.Before(r.Sent.Add(ru.hostTTL)):
 		m.absent = true
 	default:
@@ -244,6 +251,16 @@ func none(r *store.Run, m *memory, ru *rules, o *observation) {
 func restarted(r *store.Run) *session.Error {
 	return &session.Error{Code: "profiler_restarted", Kind: session.ErrUnavailable,
 		Problem: fmt.Sprintf("the profiler of %s was started again while it had the session, and so what was sampled is gone", r.Host), Remedy: "start another one"}
+}
+
+// refuse ends a run that the host will not have: when nothing is under way any
+// more that might come to another answer.
+func refuse(r *store.Run, m *memory, o *observation) {
+	if r.Instance == "" || r.ID != "" || m.quiet {
+		end(r, o.at, session.StateFailed, o.err)
+		return
+	}
+	m.refused, m.absent = o.err, false
 }
 
 // lost ends a run of which nothing is left at the host.
@@ -260,13 +277,17 @@ const faultsAllowed = 5
 
 // nothing takes in that there was no answer, or none that means something.
 func nothing(r *store.Run, m *memory, ru *rules, o *observation) {
-	m.absent = m.absent && r.Instance == "" // else what was sent may have come
+	if m.absent && r.Instance != "" { // it was sent, and may have come, or come yet
+		m.absent, m.quiet, m.sent = false, false, o.at
+	}
 	m.tries++
 	m.retry = pauseAfter(m.tries)
 	if o.sight == sawFault {
 		if m.faults++; m.faults >= faultsAllowed {
-			end(r, o.at, session.StateFailed, o.err)
-			return
+			refuse(r, m, o)
+			if r.State.Final() {
+				return
+			}
 		}
 	}
 	if m.away.IsZero() {
@@ -276,7 +297,7 @@ func nothing(r *store.Run, m *memory, ru *rules, o *observation) {
 		r.Until = o.at.Add(ru.dispatchTTL)
 	}
 	r.Waiting = waitsFor(r, m.away, o.err)
-	if o.at.After(r.Until) {
+	if o.at.After(r.Until) && o.at.Sub(m.sent) >= ru.callTimeout {
 		lost(r, ru, o.at, unreachable(r, o.err))
 	}
 }
@@ -331,11 +352,13 @@ func end(r *store.Run, at time.Time, to session.State, why *session.Error) {
 
 // expire ends what time or somebody's will ends, without asking the host.
 func expire(r *store.Run, m *memory, ru *rules, now time.Time) {
-	idle := r.ID == "" && (r.Instance == "" || m.absent) // nothing is at the host
+	idle := r.ID == "" && (r.Instance == "" || m.absent && m.quiet) // nothing is at the host
 	switch {
 	case r.State.Final():
 	case idle && ru.canceled != nil:
 		end(r, now, session.StateCanceled, ru.canceled)
+	case idle && m.refused != nil:
+		end(r, now, session.StateFailed, m.refused)
 	case idle && !ru.waitUntil.IsZero() && now.After(ru.waitUntil):
 		end(r, now, session.StateFailed, &session.Error{Code: "waited_too_long", Kind: session.ErrBusy, RetryAfter: time.Second,
 			Problem: fmt.Sprintf("%s did not begin within the time for which the session was ready to wait", r.Host), Remedy: "try again, or wait for longer"})
@@ -387,6 +410,8 @@ func outcome(err error) (sight, *session.Error) {
 		return sawNothing, e
 	}
 	switch {
+	case e.Code == "other_instance":
+		return sawOther, e
 	case onTheWay(e.Code), errors.Is(e.Kind, session.ErrUnavailable):
 		return sawNothing, e
 	case errors.Is(e.Kind, session.ErrBusy):

@@ -272,6 +272,7 @@ func (p *Poller) forgetRequests(w *whole) {
 func (p *Poller) begin(w *whole) {
 	err := p.refusedAtOnce(w)
 	if err == nil {
+		p.meetFirst(w)
 		err = p.write(w)
 	}
 	p.mu.Lock()
@@ -292,6 +293,36 @@ func (p *Poller) begin(w *whole) {
 	p.attend(w, attendedFirst)
 	p.dispatch()
 	p.settleIfQuiet(w)
+}
+
+// meetWithin is for how long a session that is not written down yet waits for its
+// host.
+const meetWithin = time.Second
+
+// meetFirst asks the only host of a session that has its place in which life it
+// is, so that that is written down together with the session.
+func (p *Poller) meetFirst(w *whole) {
+	p.mu.Lock()
+	t, limits := w.parts[0], p.limits
+	ask := len(w.parts) == 1 && t.placed
+	p.mu.Unlock()
+	if !ask {
+		return
+	}
+	ctx, cancel := context.WithTimeout(p.ctx, meetWithin)
+	defer cancel()
+	told, err := p.fleetOf(t.host).Hosts(ctx, session.Hosts{})
+	if err != nil {
+		return // its tracker asks again
+	}
+	instance, err := p.met(t.host, told)
+	if err != nil {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	rules := limits.rules(&w.record.Session.Spec)
+	observe(&t.run, &t.memory, &rules, &observation{sight: sawLife, at: time.Now(), instance: instance})
 }
 
 // write keeps a new session.
@@ -346,7 +377,7 @@ func (p *Poller) refusedAtOnce(w *whole) error {
 // specFor is what a host is asked for. p.mu is held.
 func (p *Poller) specFor(t *part) session.Spec {
 	spec := t.whole.record.Session.Spec
-	spec.RequestID, spec.Hosts = t.run.Command, session.Hosts{}
+	spec.RequestID, spec.Instance, spec.Hosts = t.run.Command, t.run.Instance, session.Hosts{}
 	spec.Attended, spec.Canary, spec.AtOnce = false, false, 0
 	if spec.MaxWait > 0 {
 		spec.MaxWait = max(time.Millisecond, spec.MaxWait-time.Since(t.whole.record.Session.Created))

@@ -28,10 +28,10 @@ func (p *Poller) track(t *part) {
 	k := &tracker{p: p, t: t}
 	p.mu.Lock()
 	k.run, k.m = t.run, t.memory
-	t.host.active[t] = struct{}{}
 	if k.m.sent.IsZero() {
 		k.m.sent = p.begun
 	}
+	t.host.active[t] = struct{}{}
 	p.mu.Unlock()
 	defer func() {
 		p.mu.Lock()
@@ -199,7 +199,6 @@ func (k *tracker) send() {
 	k.p.mu.Lock()
 	spec := k.p.specFor(k.t)
 	k.p.mu.Unlock()
-	k.m.sent = time.Now()
 	now, err := k.fleet().Start(ctx, spec)
 	if err != nil {
 		k.see(k.saw(err, true))
