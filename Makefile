@@ -3,7 +3,7 @@
 # make build     the programs, in bin/ (needs Go alone)
 # make test      everything: installs what it needs from Debian, then all tests
 # make vmtest    only what boots other kernels in QEMU; part of make test
-# make demo      records a demo program for 3 s and shows where its time went
+# make demo      records a demo program for 3 s, here and through all services
 # make soak      10,000 sessions on the real service; SESSIONS=2000 for fewer
 # make fuzz      each fuzz target for FUZZTIME=60s
 # make bench     the figures of docs/benchmarks.md, beside perf and bpftrace

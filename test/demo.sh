@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # Starts the demo program, records it for 3 s and says where to look; then the
-# same through the service, as from another host.
+# same through profiler, agent and poller, as from another host.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -13,8 +13,9 @@ out=demo-output
 mkdir -p $out
 bin/demo &
 demo=$!
-service=
-trap 'kill $demo; [ -z "$service" ] || $as_root kill $service' EXIT
+up=
+# What srprof up has started ends with it.
+trap 'kill $demo; [ -z "$up" ] || { $as_root kill $up; wait $up; } || true' EXIT
 sleep 0.2
 
 $as_root bin/srprof record --pid $demo --duration 3s --frequency 499 \
@@ -24,22 +25,23 @@ echo
 echo "Flame graph (any browser):  $PWD/$out/demo.svg"
 echo "Page with table and search: $PWD/$out/demo.html"
 echo
-echo "The same through the service, with certificates on both sides:"
+echo "The same through profiler, agent and poller, with certificates on all sides:"
+echo
 
-certs=$out/certs
-bin/srprof certs --dir $certs --force >/dev/null
-bin/serviceradar-profiler config example |
-	sed -e 's|":50084"|"127.0.0.1:0"|' -e "s|/etc/serviceradar/certs|$certs|" >$out/profiler.json
-$as_root bin/serviceradar-profiler --config $out/profiler.json >$out/profiler.log 2>&1 &
-service=$!
-address=
-while [ -z "$address" ]; do
+$as_root bin/srprof up --dir $PWD/$out/up >$out/type-this.txt 2>$out/up.log &
+up=$!
+until grep -q 'Ctrl-C ends it' $out/up.log; do
+	kill -0 $up 2>/dev/null || { cat $out/up.log; exit 1; }
 	sleep 0.1
-	kill -0 $service || { cat $out/profiler.log; exit 1; }
-	address=$(sed -n 's/.*"message":"listening".*"address":"\([^"]*\)".*/\1/p' $out/profiler.log)
 done
+# As root the context is found by itself; with sudo, the first line says where.
+eval "$(grep -o 'export .*' $out/type-this.txt || true)"
+host=$(hostname)
 (
 	set -x
-	bin/srprof record --server "$address" --cert-dir $certs --pid $demo --duration 3s --frequency 499 --output $out/service.svg
-	bin/srprof list --server "$address" --cert-dir $certs
+	bin/srprof hosts
+	bin/srprof run "$host" --pid $demo -d 3s --frequency 499 -o $out/fleet.svg -o -
+	bin/srprof list
 )
+echo
+echo "Flame graph of it: $PWD/$out/fleet.svg"
