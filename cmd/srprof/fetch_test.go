@@ -54,7 +54,7 @@ func takeFromUpTo(t *testing.T, s *stranger, largest largestFlag, names ...strin
 	return dir, problems.String(), err
 }
 
-func files(t *testing.T, dir string) (names []string) {
+func filesIn(t *testing.T, dir string) (names []string) {
 	t.Helper()
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -82,7 +82,7 @@ func TestFetchFromStranger(t *testing.T) {
 		if err == nil || errorCode(err) != c.code {
 			t.Errorf("%s: %v, want code %s", c.label, err, c.code)
 		}
-		if left := files(t, dir); len(left) > 0 {
+		if left := filesIn(t, dir); len(left) > 0 {
 			t.Errorf("%s: wrote %v", c.label, left)
 		}
 	}

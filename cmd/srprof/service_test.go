@@ -157,6 +157,24 @@ func decoded[T any](s *site, r result) (v T) {
 	return v
 }
 
+// sampling waits for a session that has samples, of so many hosts. It may be
+// called from any goroutine.
+func (s *site) sampling(ctx context.Context, hosts int) (one session.Session) {
+	for ctx.Err() == nil {
+		var all []session.Session
+		if err := json.Unmarshal([]byte(s.srprof("list", "--state", "running", "-o", "json").out), &all); err != nil {
+			s.Error(err)
+			return one
+		}
+		if len(all) == 1 && all[0].Progress.Samples > 0 && len(all[0].Hosts) == hosts &&
+			!slices.ContainsFunc(all[0].Hosts, func(h session.HostRun) bool { return h.Progress.Samples == 0 }) {
+			return all[0]
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	return one
+}
+
 func (s *site) contains(path string, words ...string) {
 	s.Helper()
 	b, err := os.ReadFile(path)
@@ -243,14 +261,8 @@ func TestSessionGoesOn(t *testing.T) {
 	ctx, interrupt := context.WithCancel(t.Context())
 	defer interrupt()
 	go func() {
-		for {
-			all := decoded[[]session.Session](s, s.srprof("list", "--state", "running", "-o", "json"))
-			if len(all) == 1 && all[0].Progress.Samples > 0 {
-				interrupt()
-				return
-			}
-			time.Sleep(50 * time.Millisecond)
-		}
+		defer interrupt()
+		s.sampling(ctx, 0)
 	}()
 	file := s.file("interrupted.folded")
 	if r := s.srprofUntil(ctx, "run", "--pid", pid, "-d", "1h", "-F", "499", "-o", file); r.code != exitInterrupted {
