@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"os/exec"
 	"strings"
 	"time"
 
@@ -31,10 +30,8 @@ type daemon struct {
 func (b *bench) serve() (*daemon, error) {
 	program, certs, config := b.file("serviceradar-profiler"), b.file("certs"), b.file("profiler.json")
 	if _, err := os.Stat(program); err != nil {
-		c := exec.CommandContext(b.ctx, "go", "build", "-trimpath", "-o", program, "github.com/carverauto/serviceradar-profiler/cmd/serviceradar-profiler")
-		c.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if out, err := c.CombinedOutput(); err != nil {
-			return nil, fmt.Errorf("build serviceradar-profiler: %w\n%s", err, out)
+		if err := b.buildCommand("serviceradar-profiler", program); err != nil {
+			return nil, err
 		}
 		if _, err := auth.WriteTryoutCertificates(certs, auth.Tryout{}); err != nil {
 			return nil, err

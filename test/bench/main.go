@@ -45,12 +45,17 @@ func main() {
 
 func run() error {
 	quick := flag.Bool("quick", false, "fewer repetitions: a look, not a result")
-	only := flag.String("only", "", "one measurement: first, memory, cost, file, slowdown, suffer, tables, names, stacks, service or servicememory")
+	only := flag.String("only", "", "one measurement: first, memory, cost, file, slowdown, suffer, tables, names, stacks, service, servicememory or fleet")
+	simulated := flag.String("simulate", "", "be the hosts of a fleet, with the certificates in this directory (fleet starts it so)")
+	port := flag.String("port", "", "of -simulate: where to listen")
 	programs := flag.String("programs", "", "of stacks: only these programs, with commas between")
 	lasts := flag.Float64("seconds", 0, "of stacks: how long each program is sampled (default 20, 4 with -quick)")
 	dump := flag.Bool("dump-unfinished", false, "of stacks: write where stacks ended that did not reach their root to standard error")
 	srprof := flag.String("srprof", "", "measure this program instead of building one")
 	flag.Parse()
+	if *simulated != "" {
+		return simulate(*simulated, *port)
+	}
 	if os.Geteuid() != 0 {
 		return errors.New("sampling needs root: run it with sudo")
 	}
@@ -98,6 +103,7 @@ func (b *bench) measure(only string) error {
 		{"stacks", b.wholeStacks},
 		{"service", b.service},
 		{"servicememory", b.serviceMemory},
+		{"fleet", b.fleet},
 	}
 	known := only == ""
 	for _, m := range measurements {
@@ -117,10 +123,15 @@ func (b *bench) measure(only string) error {
 
 func (b *bench) build() error {
 	b.srprof = filepath.Join(b.dir, "srprof")
-	c := exec.CommandContext(b.ctx, "go", "build", "-trimpath", "-o", b.srprof, "github.com/carverauto/serviceradar-profiler/cmd/srprof")
+	return b.buildCommand("srprof", b.srprof)
+}
+
+// buildCommand builds one of our programs.
+func (b *bench) buildCommand(name, to string) error {
+	c := exec.CommandContext(b.ctx, "go", "build", "-trimpath", "-o", to, "github.com/carverauto/serviceradar-profiler/cmd/"+name)
 	c.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := c.CombinedOutput(); err != nil {
-		return fmt.Errorf("build srprof: %w\n%s", err, out)
+		return fmt.Errorf("build %s: %w\n%s", name, err, out)
 	}
 	return nil
 }

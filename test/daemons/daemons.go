@@ -39,6 +39,7 @@ func Build(dir string, names ...string) error {
 // Line is one of a log: what tests look for in it.
 type Line struct {
 	Level, Component, Time, Message, Address, Error, Code, Peer, Session, State, Host string
+	RequestID                                                                         string `json:"request_id"`
 }
 
 // Program is one that can run, again and again, with one configuration.
@@ -53,9 +54,10 @@ type Program struct {
 	command *exec.Cmd
 	gone    chan struct{}
 
-	mu  sync.Mutex
-	log []Line
-	raw []string
+	mu    sync.Mutex
+	log   []Line
+	since int // where in log its present life begins
+	raw   []string
 }
 
 // Start starts a program with a configuration, JSON text, and waits until it
@@ -101,7 +103,7 @@ func (p *Program) Start() {
 func (p *Program) Begin() {
 	p.t.Helper()
 	p.mu.Lock()
-	p.log = nil
+	p.since = len(p.log)
 	p.mu.Unlock()
 	p.command = exec.Command(p.line[0], p.line[1:]...)
 	if p.change != nil {
@@ -141,12 +143,24 @@ func (p *Program) read(c *exec.Cmd, out io.Reader, gone chan struct{}) {
 func (p *Program) Find(wanted func(*Line) bool) (Line, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, l := range p.log {
+	for _, l := range p.log[p.since:] {
 		if wanted(&l) {
 			return l, true
 		}
 	}
 	return Line{}, false
+}
+
+// All are the lines that are wanted, of all its lives.
+func (p *Program) All(wanted func(*Line) bool) (all []Line) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, l := range p.log {
+		if wanted(&l) {
+			all = append(all, l)
+		}
+	}
+	return all
 }
 
 // WaitFor waits for a line whose message begins so.

@@ -3,7 +3,6 @@
 package fleet_test
 
 import (
-	"strconv"
 	"strings"
 	"testing"
 
@@ -16,7 +15,7 @@ func TestAgentsAreHosts(t *testing.T) {
 	s := newSite(t, 2)
 	target := programs.Start(t, "split.c", programs.Options{})
 	for _, h := range s.hosts {
-		out, code := s.srprof(h.address+":"+agentPort, "record", "--pid", strconv.Itoa(target.PID), "--duration", "1s", "--frequency", "499", "--format", "text", "--output", "-")
+		out, code := s.srprof(h.address+":"+agentPort, "record", "--pid", pid(target), "--duration", "1s", "--frequency", "499", "--format", "text", "--output", "-")
 		if code != 0 || !strings.Contains(out, "hot_a") || !strings.Contains(out, h.name) {
 			t.Errorf("exit code %d:\n%s", code, out)
 		}

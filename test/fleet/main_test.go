@@ -33,7 +33,7 @@ func runAll(m *testing.M) int {
 	}
 	defer os.RemoveAll(dir)
 	bin = dir
-	if err := daemons.Build(dir, "serviceradar-profiler", "serviceradar-profiler-agent", "srprof"); err != nil {
+	if err := daemons.Build(dir, "serviceradar-profiler", "serviceradar-profiler-agent", "serviceradar-profiler-poller", "srprof"); err != nil {
 		fmt.Println(err)
 		return 1
 	}

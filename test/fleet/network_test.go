@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -46,13 +47,13 @@ type weather struct {
 
 func newNetwork() *network { return &network{nodes: map[[4]byte]*node{}} }
 
-var created int // nodes so far, in all tests
+var created atomic.Int32 // nodes so far, in all tests
 
 // add makes a host: namespace, device, and a hostname for what runs there.
 func (n *network) add(t testing.TB, name string) *node {
 	t.Helper()
-	created++
-	address := [4]byte{10, 213, byte(created >> 8), byte(created)}
+	number := created.Add(1)
+	address := [4]byte{10, 213, byte(number >> 8), byte(number)}
 	d := &node{name: name, address: fmt.Sprintf("%d.%d.%d.%d", address[0], address[1], address[2], address[3]), net: n}
 	space := d.space()
 	run(t, "ip", "netns", "add", space)
@@ -78,7 +79,9 @@ func (n *network) add(t testing.TB, name string) *node {
 }
 
 // space is unique on this machine, so that two runs do not meet.
-func (d *node) space() string { return fmt.Sprintf("srprof-%d-%s", os.Getpid(), d.name) }
+func (d *node) space() string {
+	return fmt.Sprintf("srprof-%d-%s-%s", os.Getpid(), d.name, d.address[7:])
+}
 
 // tunIn opens a TUN device in a namespace.
 func tunIn(space string) (*os.File, error) {

@@ -7,10 +7,13 @@ import (
 	"fmt"
 	"os/exec"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/carverauto/serviceradar-profiler/auth"
 	"github.com/carverauto/serviceradar-profiler/test/daemons"
+	"github.com/carverauto/serviceradar-profiler/test/programs"
 )
 
 // site is hosts with a profiler and an agent each, and one more for the poller
@@ -93,4 +96,32 @@ func (s *site) srprof(server string, args ...string) (string, int) {
 		s.t.Fatalf("srprof %v: %v", args, err)
 	}
 	return string(out), c.ProcessState.ExitCode()
+}
+
+func pid(p *programs.Process) string { return strconv.Itoa(p.PID) }
+
+// hottest is the function with the most samples of its own in folded text.
+func hottest(t testing.TB, folded string) string {
+	t.Helper()
+	self, most := map[string]int{}, ""
+	for l := range strings.Lines(folded) {
+		stack, count, ok := cutLast(strings.TrimSpace(l), " ")
+		n, err := strconv.Atoi(count)
+		if !ok || err != nil {
+			t.Fatalf("no folded text: %q", l)
+		}
+		_, leaf, _ := cutLast(stack, ";")
+		if self[leaf] += n; self[leaf] > self[most] {
+			most = leaf
+		}
+	}
+	return most
+}
+
+func cutLast(s, sep string) (before, after string, found bool) {
+	i := strings.LastIndex(s, sep)
+	if i < 0 {
+		return s, "", false
+	}
+	return s[:i], s[i+len(sep):], true
 }
