@@ -136,10 +136,10 @@ func (b *bench) fleetOf(hosts int, out *table) error {
 	if err != nil {
 		return err
 	}
-	out.row(strconv.Itoa(hosts), number(ready.Seconds(), 1, " s"), number(100*float64(after-before)/float64(idle), 1, " %"), number(memory, 1, " MB"),
-		number(1000*memory/float64(hosts), 0, " kB"), strconv.Itoa(fleetSessions),
+	out.row(strconv.Itoa(hosts), number(ready.Seconds(), 1, " s"), number(100*float64(after-before)/float64(idle), 1, " %"), number(memory/1e6, 1, " MB"),
+		number(memory/1e3/float64(hosts), 0, " kB"), strconv.Itoa(fleetSessions),
 		number(median(waits), 0, " ms"), number(quantile(waits, 0.99), 0, " ms"), number(quantile(waits, 1), 0, " ms"), number(all.Seconds(), 1, " s"),
-		number(milliseconds(end-after)/fleetSessions, 2, " ms"), number(peak, 1, " MB"))
+		number(milliseconds(end-after)/fleetSessions, 2, " ms"), number(peak/1e6, 1, " MB"))
 	return nil
 }
 
@@ -314,9 +314,9 @@ func cpuTime(pid int) (time.Duration, error) {
 	return all, nil
 }
 
-// moreFiles lets this process, and what it starts, have as many as it takes.
+// moreFiles lets this process, and what it starts, have one for each host.
 func moreFiles() error {
-	want := uint64(65_536)
+	const want = 12_000
 	var l unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &l); err != nil {
 		return err
