@@ -115,7 +115,7 @@ func progressOf(m *sessionv1.Progress) session.Progress {
 func targetMessages(targets []profile.Target) []*sessionv1.Target {
 	var m []*sessionv1.Target
 	for _, t := range targets {
-		m = append(m, &sessionv1.Target{Pid: int32Of(t.PID), Name: text(t.Name), Command: text(t.Command)})
+		m = append(m, &sessionv1.Target{Pid: int32Of(t.PID), Name: text(t.Name), Command: text(t.Command), Host: text(t.Host)})
 	}
 	return m
 }
@@ -123,7 +123,7 @@ func targetMessages(targets []profile.Target) []*sessionv1.Target {
 func targetsOf(m []*sessionv1.Target) []profile.Target {
 	var targets []profile.Target
 	for _, t := range m {
-		targets = append(targets, profile.Target{PID: int(t.GetPid()), Name: t.GetName(), Command: t.GetCommand()})
+		targets = append(targets, profile.Target{PID: int(t.GetPid()), Name: t.GetName(), Command: t.GetCommand(), Host: t.GetHost()})
 	}
 	return targets
 }

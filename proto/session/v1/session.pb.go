@@ -433,6 +433,7 @@ type Target struct {
 	Pid           int32                  `protobuf:"varint,1,opt,name=pid,proto3" json:"pid,omitempty"`
 	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
 	Command       string                 `protobuf:"bytes,3,opt,name=command,proto3" json:"command,omitempty"` // the executable's path, never its arguments
+	Host          string                 `protobuf:"bytes,4,opt,name=host,proto3" json:"host,omitempty"`       // of a fleet
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -484,6 +485,13 @@ func (x *Target) GetName() string {
 func (x *Target) GetCommand() string {
 	if x != nil {
 		return x.Command
+	}
+	return ""
+}
+
+func (x *Target) GetHost() string {
+	if x != nil {
+		return x.Host
 	}
 	return ""
 }
@@ -2298,11 +2306,12 @@ const file_session_v1_session_proto_rawDesc = "" +
 	" \x01(\v2\x1e.serviceradar.session.v1.HostsR\x05hosts\x12\x16\n" +
 	"\x06canary\x18\v \x01(\bR\x06canary\x12\x17\n" +
 	"\aat_once\x18\f \x01(\x05R\x06atOnce\x12\x1a\n" +
-	"\binstance\x18\r \x01(\tR\binstance\"H\n" +
+	"\binstance\x18\r \x01(\tR\binstance\"\\\n" +
 	"\x06Target\x12\x10\n" +
 	"\x03pid\x18\x01 \x01(\x05R\x03pid\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
-	"\acommand\x18\x03 \x01(\tR\acommand\"\xa5\x01\n" +
+	"\acommand\x18\x03 \x01(\tR\acommand\x12\x12\n" +
+	"\x04host\x18\x04 \x01(\tR\x04host\"\xa5\x01\n" +
 	"\bProgress\x123\n" +
 	"\aelapsed\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\aelapsed\x12\x18\n" +
 	"\asamples\x18\x02 \x01(\x04R\asamples\x12\x12\n" +
