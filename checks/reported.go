@@ -34,6 +34,9 @@ func openReported(dir string) (*reported, error) {
 	if dir == "" {
 		return r, nil
 	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
 	r.file = filepath.Join(dir, "reported.json")
 	b, err := os.ReadFile(r.file)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -33,7 +33,11 @@ func TestMain(m *testing.M) {
 		child(file)
 		return
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	if buildDir != "" {
+		_ = os.RemoveAll(buildDir) // it is in the directory for temporary files
+	}
+	os.Exit(code)
 }
 
 // hangs is how long anything may take: to see that it hangs, not how fast it is.
