@@ -4,14 +4,8 @@ package agent_test
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
 	"fmt"
-	"math/big"
 	"os"
 	"path/filepath"
 	"slices"
@@ -32,6 +26,7 @@ import (
 	"github.com/carverauto/serviceradar-profiler/proto/monitoring"
 	legacy "github.com/carverauto/serviceradar-profiler/proto/profiler"
 	sessionv1 "github.com/carverauto/serviceradar-profiler/proto/session/v1"
+	"github.com/carverauto/serviceradar-profiler/test/pki"
 	"github.com/carverauto/serviceradar-profiler/test/programs"
 )
 
@@ -202,7 +197,7 @@ func TestWhoMayWhat(t *testing.T) {
 		return creds
 	}
 	byHand := func(change func(*tls.Config)) credentials.TransportCredentials {
-		c := &tls.Config{RootCAs: pool(t, certs), ServerName: "localhost", Certificates: []tls.Certificate{pair(t, certs, "admin")}}
+		c := &tls.Config{RootCAs: pki.Pool(t, certs), ServerName: "localhost", Certificates: []tls.Certificate{pki.Pair(t, certs, "admin")}}
 		change(c)
 		return credentials.NewTLS(c)
 	}
@@ -214,14 +209,14 @@ func TestWhoMayWhat(t *testing.T) {
 		{"admin", ours("admin"), "trigger, trigger for another, start, start as with the first profiler, cancel, " + choosing + reading},
 		{"operator", ours("poller"), "trigger, start, start as with the first profiler, cancel, " + choosing + reading},
 		{"viewer", ours("agent"), reading},
-		{"a role of its own", byHand(func(c *tls.Config) { c.Certificates = []tls.Certificate{issue(t, certs, "starter", time.Hour)} }),
+		{"a role of its own", byHand(func(c *tls.Config) { c.Certificates = []tls.Certificate{pki.Issue(t, certs, "starter", time.Hour)} }),
 			"trigger, start, start as with the first profiler, " + choosing + open},
 		{"another component's certificate", ours("profiler"), open},
 		{"no certificate", byHand(func(c *tls.Config) { c.Certificates = nil }), ""},
 		{"an expired one", byHand(func(c *tls.Config) {
-			c.Certificates = []tls.Certificate{issue(t, certs, "admin.serviceradar", -time.Hour)}
+			c.Certificates = []tls.Certificate{pki.Issue(t, certs, "admin.serviceradar", -time.Hour)}
 		}), ""},
-		{"one of another authority", byHand(func(c *tls.Config) { c.Certificates = []tls.Certificate{pair(t, others, "admin")} }), ""},
+		{"one of another authority", byHand(func(c *tls.Config) { c.Certificates = []tls.Certificate{pki.Pair(t, others, "admin")} }), ""},
 		{"TLS 1.2", byHand(func(c *tls.Config) { c.MaxVersion = tls.VersionTLS12 }), ""},
 		{"plaintext", insecure.NewCredentials(), ""},
 	} {
@@ -259,50 +254,4 @@ func readable(t *testing.T, dir string) {
 	if err := os.Chmod(filepath.Dir(dir), 0o755); err != nil {
 		t.Fatal(err)
 	}
-}
-
-func pool(t *testing.T, certs string) *x509.CertPool {
-	t.Helper()
-	b, err := os.ReadFile(filepath.Join(certs, "root.pem"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := x509.NewCertPool()
-	p.AppendCertsFromPEM(b)
-	return p
-}
-
-func pair(t *testing.T, certs, name string) tls.Certificate {
-	t.Helper()
-	c, err := tls.LoadX509KeyPair(filepath.Join(certs, name+".pem"), filepath.Join(certs, name+"-key.pem"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return c
-}
-
-// issue makes a certificate of the same authority that is valid until then.
-func issue(t *testing.T, certs, name string, valid time.Duration) tls.Certificate {
-	t.Helper()
-	root := rootOf(t, certs)
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := &x509.Certificate{SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: name},
-		NotBefore: time.Now().Add(-2 * time.Hour), NotAfter: time.Now().Add(valid), ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}
-	der, err := x509.CreateCertificate(rand.Reader, c, root.Leaf, key.Public(), root.PrivateKey)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
-}
-
-func rootOf(t *testing.T, certs string) tls.Certificate {
-	t.Helper()
-	c, err := tls.LoadX509KeyPair(filepath.Join(certs, "root.pem"), filepath.Join(certs, "root-key.pem"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return c
 }
