@@ -3,6 +3,7 @@
 package host
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io/fs"
@@ -194,7 +195,11 @@ func none(s *session.Selector) error {
 
 // hidden is the remedy where processes cannot be seen, else the one that is
 // given.
-func hidden(remedy string) string {
+func hidden(remedy string) string { return cmp.Or(Unseen(), remedy) }
+
+// Unseen says why there are processes on this host that this program does not
+// see, and what to do; "" if it sees all of them, as far as can be known.
+func Unseen() string {
 	const first = 1 // there always is one
 	switch {
 	case process.Hidden(first):
@@ -202,5 +207,5 @@ func hidden(remedy string) string {
 	case !process.ShowsKernelPIDs():
 		return "this program runs in a PID namespace of its own and sees no others; run it on the host, or in a container with the host's PID namespace (docker run --pid=host)"
 	}
-	return remedy
+	return ""
 }
