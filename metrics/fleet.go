@@ -11,15 +11,14 @@ import (
 // Fleet is how a poller is at a moment, beside its State.
 type Fleet struct {
 	Hosts map[session.HostState]int // of the fleet
-	Runs  map[session.State]int     // hosts' parts of the sessions that are kept
+	Runs  map[session.State]int     // hosts' parts of sessions that have not ended, or ended just now
 
 	Collected   uint64 // bytes of profiles, since the start
 	StoreErrors uint64 // since the start
 
-	Reports        map[string]int    // that wait for core, by kind
-	ReportBytes    int64             // of those
-	ReportsDropped map[string]uint64 // by kind, since the start
-	Checks         map[string]uint64 // checks that were asked for, by outcome
+	Reports        int // that wait for core
+	ReportBytes    int64
+	ReportsDropped map[string]uint64 // by kind, in all the time of the directory
 }
 
 // NewFleet makes the metrics of a poller of that version. now is asked as New's
@@ -51,19 +50,18 @@ type fleet struct{ now func() (State, Fleet) }
 
 var (
 	hosts          = described("hosts", "Hosts of the fleet, by state.", "state")
-	runs           = described("host_runs", "Hosts' parts of the sessions that are known, by state.", "state")
+	runs           = described("host_runs", "Hosts' parts of sessions that have not ended or ended just now, by state.", "state")
 	collected      = described("collected_bytes_total", "Bytes of profiles that were collected from hosts.")
 	storeErrors    = described("store_errors_total", "What could not be written into the store, or read from it.")
-	reports        = described("reports_waiting", "Reports that wait for core to take them, by kind.", "kind")
+	reports        = described("reports_waiting", "Reports that wait for core to take them.")
 	reportBytes    = described("report_waiting_bytes", "Bytes of the reports that wait for core.")
 	reportsDropped = described("reports_dropped_total", "Reports that were thrown away because too many waited, by kind.", "kind")
-	checked        = described("checks_total", "Checks that agents were asked for, by outcome.", "outcome")
 )
 
 // Describe is of prometheus's interface.
 func (f *fleet) Describe(to chan<- *prometheus.Desc) {
 	(&current{}).Describe(to)
-	for _, d := range []*prometheus.Desc{hosts, runs, collected, storeErrors, reports, reportBytes, reportsDropped, checked} {
+	for _, d := range []*prometheus.Desc{hosts, runs, collected, storeErrors, reports, reportBytes, reportsDropped} {
 		to <- d
 	}
 }
@@ -87,14 +85,9 @@ func (f *fleet) Collect(to chan<- prometheus.Metric) {
 	}
 	count(collected, of.Collected)
 	count(storeErrors, of.StoreErrors)
-	for kind, n := range of.Reports {
-		gauge(reports, float64(n), kind)
-	}
+	gauge(reports, float64(of.Reports))
 	gauge(reportBytes, float64(of.ReportBytes))
 	for kind, n := range of.ReportsDropped {
 		count(reportsDropped, n, kind)
-	}
-	for outcome, n := range of.Checks {
-		count(checked, n, outcome)
 	}
 }

@@ -113,6 +113,9 @@ func (k *tracker) commit(receipt *files.Receipt, content *session.Content) obser
 	err := receipt.Commit(content.Digest)
 	switch {
 	case err == nil:
+		k.p.mu.Lock()
+		k.p.collected += uint64(content.Size)
+		k.p.mu.Unlock()
 		return observation{sight: sawProfile, size: content.Size, digest: content.Digest}
 	case errors.Is(err, files.ErrDigest):
 		return observation{sight: sawBadFetch, err: &session.Error{Code: "content_corrupt", Kind: session.ErrUnavailable, Problem: fmt.Sprintf("the profile of %s did not arrive as it was sent", k.run.Host), Cause: err, Remedy: "record again"}}

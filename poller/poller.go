@@ -87,6 +87,8 @@ type Poller struct {
 	ended    endings
 	notes    []func() // what unlock does when the lock is free
 
+	storeErrors, collected uint64 // for Stats
+
 	collecting chan struct{} // holds a value for each profile that is collected
 	converting chan struct{} // while a profile is read again
 	contents   contents      // profiles in other formats

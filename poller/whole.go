@@ -272,6 +272,7 @@ func (p *Poller) storeFailed(err error, about session.ID) {
 	p.mu.Lock()
 	first := p.troubled == nil
 	p.troubled = err
+	p.storeErrors++
 	p.mu.Unlock()
 	if first {
 		p.log.Error("what is known cannot be written down, and so waits", "session", about, "error", err)

@@ -3,11 +3,8 @@
 package main
 
 import (
-	"context"
-
 	"github.com/carverauto/serviceradar-profiler/auth"
 	"github.com/carverauto/serviceradar-profiler/metrics"
-	"github.com/carverauto/serviceradar-profiler/session"
 	"github.com/carverauto/serviceradar-profiler/version"
 )
 
@@ -19,14 +16,9 @@ func (s *service) measure() *metrics.Metrics {
 		now := metrics.State{Healthy: h.Healthy, Running: h.Running, Pending: h.Queued, Connections: s.connections.Open(),
 			LogLinesLost: s.Lines.Lost(), CertExpires: auth.Expires(s.creds)}
 		now.Kept, now.KeptBytes = s.poller.Kept()
-		of := metrics.Fleet{Hosts: map[session.HostState]int{}, Reports: map[string]int{}, ReportsDropped: map[string]uint64{}}
-		if all, err := s.poller.Hosts(context.Background(), session.Hosts{}); err == nil { // asks nobody, and cannot fail
-			for _, h := range all {
-				of.Hosts[h.State]++
-			}
-		}
-		waiting := s.queue.Stats()
-		of.ReportBytes = waiting.Bytes
+		stats, waiting := s.poller.Stats(), s.queue.Stats()
+		of := metrics.Fleet{Hosts: stats.Hosts, Runs: stats.Runs, StoreErrors: stats.StoreErrors, Collected: stats.Collected,
+			Reports: waiting.Items, ReportBytes: waiting.Bytes, ReportsDropped: map[string]uint64{}}
 		for kind, n := range waiting.Dropped {
 			of.ReportsDropped[string(kind)] = n
 		}

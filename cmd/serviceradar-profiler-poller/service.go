@@ -141,7 +141,7 @@ func (s *service) open(ctx context.Context) (err error) {
 	if s.reached, err = newReached(c, ids, nil); err != nil {
 		return err
 	}
-	s.poller, err = poller.New(poller.Options{Store: s.store, Files: profiles, Hosts: s.reached.hosts(c), Limits: c.Limits, Log: s.Log,
+	s.poller, err = poller.New(poller.Options{Store: s.store, Files: profiles, Hosts: s.reached.hosts(c), Limits: c.Limits, Spool: c.DataDir, Log: s.Log,
 		Changed: func(now session.Session) { s.metrics.FleetSession(&now) }})
 	return err
 }

@@ -172,7 +172,7 @@ func TestMetrics(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, line := range []string{`srprof_hosts{state="ready"} 1`, `srprof_sessions_started_total 1`, `srprof_sessions_ended_total{code="ok",state="succeeded"} 1`,
-			`srprof_session_dispatch_seconds_count 1`, `srprof_results 1`, `srprof_healthy 1`, `srprof_calls_total{call="start",code="ok"} 1`} {
+			`srprof_session_dispatch_seconds_count 1`, `srprof_host_runs{state="succeeded"} 1`, fmt.Sprintf("srprof_collected_bytes_total %d", begun.Hosts[0].Size), `srprof_store_errors_total 0`, `srprof_reports_waiting 0`, `srprof_results 1`, `srprof_healthy 1`, `srprof_calls_total{call="start",code="ok"} 1`} {
 			if !strings.Contains(string(b), "\n"+line+"\n") {
 				return false
 			}
