@@ -10,6 +10,7 @@ import (
 	"io"
 	"math"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -20,6 +21,7 @@ import (
 
 	"github.com/carverauto/serviceradar-profiler/auth"
 	"github.com/carverauto/serviceradar-profiler/encoding/pprof"
+	"github.com/carverauto/serviceradar-profiler/metrics"
 	"github.com/carverauto/serviceradar-profiler/remote"
 	"github.com/carverauto/serviceradar-profiler/session"
 	"github.com/carverauto/serviceradar-profiler/test/programs"
@@ -35,7 +37,7 @@ func measured(variables ...string) func(*service) {
 // metrics are the values by their names and labels, as Prometheus reads them.
 func (s *service) metrics(t *testing.T) map[string]float64 {
 	t.Helper()
-	text := get(t, http.DefaultClient, "http://"+s.waitFor(t, "metrics can be read").Address+"/metrics")
+	text := get(t, http.DefaultClient, "http://"+s.waitFor(t, "metrics can be read").Address+"/metrics") + ofPollers(t)
 	values := map[string]float64{}
 	for line := range strings.Lines(text) {
 		line = strings.TrimSpace(line)
@@ -258,6 +260,17 @@ func TestMetricsByTLS(t *testing.T) {
 
 var metricName = regexp.MustCompile(`\b(?:srprof_|process_(?:cpu|resident|start)_)[a-z0-9_]+\b`)
 
+// ofPollers is what those tell of, who have names of their own.
+func ofPollers(t *testing.T) string {
+	t.Helper()
+	m := metrics.NewFleet("test", func() (metrics.State, metrics.Fleet) {
+		return metrics.State{}, metrics.Fleet{ReportsDropped: map[string]uint64{"summary": 1}}
+	})
+	answer := httptest.NewRecorder()
+	m.Handler().ServeHTTP(answer, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+	return answer.Body.String()
+}
+
 // What is shipped for Prometheus and Grafana, and what the documents say, names
 // metrics that exist.
 func TestShippedForPrometheus(t *testing.T) {
@@ -267,11 +280,14 @@ func TestShippedForPrometheus(t *testing.T) {
 		name, _, _ = strings.Cut(name, "{")
 		known[name] = true
 	}
-	text := get(t, http.DefaultClient, "http://"+s.waitFor(t, "metrics can be read").Address+"/metrics")
+	text := get(t, http.DefaultClient, "http://"+s.waitFor(t, "metrics can be read").Address+"/metrics") + ofPollers(t)
 	for line := range strings.Lines(text) {
 		if f := strings.Fields(line); len(f) > 2 && f[1] == "HELP" {
 			known[f[2]] = true
 		}
+	}
+	for _, suffix := range []string{"_bucket", "_sum", "_count"} {
+		known["srprof_session_dispatch_seconds"+suffix] = true
 	}
 	// They have no value before something happened.
 	for _, name := range []string{"srprof_rpcs_failed_total", "srprof_connections_refused_total", "srprof_recordings_total"} {
