@@ -145,7 +145,9 @@ func (m *metadataMerger) warn(sentence, host string) {
 	if !known {
 		m.warned = append(m.warned, sentence)
 	}
-	m.warns[sentence] = append(hosts, host)
+	if !slices.Contains(hosts, host) {
+		m.warns[sentence] = append(hosts, host)
+	}
 }
 
 func (m *metadataMerger) addUnnamed(in *Unnamed) {

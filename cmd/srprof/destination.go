@@ -230,6 +230,9 @@ func (d *destination) summarize(w io.Writer, p *profile.Profile) {
 		return
 	}
 	for _, warning := range m.Warnings {
+		if d.sessions && aboutMissing(m, warning) {
+			continue // which hosts failed is told apart
+		}
 		fmt.Fprintf(w, "srprof: %s\n", printable(warning))
 	}
 	if us := m.Unnamed; !d.explain && len(us) > 0 && us[0].Remedy != "" && 10*us[0].Samples >= m.Counts.Samples {
@@ -243,4 +246,11 @@ func (d *destination) summarize(w io.Writer, p *profile.Profile) {
 	}
 	fmt.Fprintf(w, "srprof: wrote %s: %d samples in %v, %d lost, %d truncated, %d with unknown frames\n",
 		written, m.Counts.Samples, m.Duration().Round(time.Millisecond), m.Counts.Lost, m.Counts.Truncated, m.Counts.Unknown)
+}
+
+// aboutMissing says whether a warning tells only that hosts are missing.
+func aboutMissing(m *profile.Metadata, warning string) bool {
+	return slices.ContainsFunc(m.Hosts, func(h profile.HostPart) bool {
+		return h.Missing != "" && strings.HasSuffix(warning, " missing: "+h.Missing)
+	})
 }

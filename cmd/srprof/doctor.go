@@ -17,7 +17,8 @@ import (
 var errNotReady = errors.New("this machine is not ready to record")
 
 func doctorCommand(s streams) *cobra.Command {
-	return &cobra.Command{
+	var form formFlag
+	c := &cobra.Command{
 		Use:   "doctor",
 		Short: "Say what this machine can do, and how to get what is missing",
 		Long: `Tries everything that a recording needs and says what is missing and how to get
@@ -26,9 +27,40 @@ had. Exit code 0 means that srprof record would work; what is marked "limited"
 makes its results poorer, not impossible.`,
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			return diagnose(s.out, sampler.Features())
+			features := sampler.Features()
+			if form.json() {
+				return diagnoseJSON(s.out, features)
+			}
+			return diagnose(s.out, features)
 		},
 	}
+	form.addFormFlag(c, false)
+	return c
+}
+
+// diagnoseJSON is diagnose for programs.
+func diagnoseJSON(w io.Writer, features []sampler.Feature) error {
+	type feature struct {
+		Name     string `json:"name"`
+		OK       bool   `json:"ok"`
+		Required bool   `json:"required"`
+		Found    string `json:"found"`
+		Remedy   string `json:"remedy,omitempty"`
+	}
+	var all []feature
+	ready := true
+	for _, f := range features {
+		one := feature{Name: f.Name, OK: f.OK, Required: f.Required, Found: f.Found}
+		if !f.OK {
+			one.Remedy = f.Remedy
+		}
+		all = append(all, one)
+		ready = ready && (f.OK || !f.Required)
+	}
+	if err := writeJSON(w, listJSON(all)); err != nil || ready {
+		return err
+	}
+	return errNotReady
 }
 
 func diagnose(w io.Writer, features []sampler.Feature) error {

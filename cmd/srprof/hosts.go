@@ -101,12 +101,18 @@ func labels(all map[string]string) string {
 	return strings.Join(texts, ",")
 }
 
-// reason is an error in a cell: the sentence and its code.
+// reason is an error in a cell: what is wrong, its cause and its code. What to do
+// about it is in JSON, and so is what a cause that is such an error says of that.
 func reason(e *session.Error) string {
 	if e == nil {
 		return ""
 	}
-	return fmt.Sprintf("%s [%s]", e.Error(), e.Code)
+	text := e.Problem
+	if e.Cause != nil {
+		why, _, _ := strings.Cut(e.Cause.Error(), "; ")
+		text += " (" + why + ")"
+	}
+	return fmt.Sprintf("%s [%s]", text, e.Code)
 }
 
 func psCommand(s streams) *cobra.Command {

@@ -55,7 +55,9 @@ func (p *progress) session(s *session.Session) {
 	if s.State == session.StateRunning {
 		first = progressLine(s.Progress, s.Spec.Duration)
 		if len(s.Hosts) > 1 {
-			first += "  " + tally(s.Hosts)
+			sum := s.Progress
+			sum.Hottest = "" // each host has its own
+			first = progressLine(sum, s.Spec.Duration) + "  " + tally(s.Hosts)
 		}
 	}
 	lines := []string{first}

@@ -72,10 +72,10 @@ func TestREADME(t *testing.T) {
 			run++
 		}
 	}
-	if run < 14 {
-		t.Errorf("ran %d commands of the README, want at least 14", run)
+	if run < 18 {
+		t.Errorf("ran %d commands of the README, want at least 18", run)
 	}
-	for _, name := range []string{"flame.svg", "web.html", "web.pb.gz", "found.svg", "web.svg"} {
+	for _, name := range []string{"flame.svg", "web.html", "web.pb.gz", "found.svg", "web.svg", "hot.svg"} {
 		if _, err := os.Stat(filepath.Join(r.dir, name)); err != nil {
 			t.Error(err)
 		}
@@ -99,7 +99,7 @@ func (r *reader) configure(t *testing.T, readme string) {
 func (r *reader) run(t *testing.T, args []string) {
 	t.Helper()
 	typed := strings.Join(args, " ")
-	if args[0] == "record" || args[0] == "start" {
+	if args[0] == "record" || args[0] == "start" || args[0] == "run" {
 		args = append(args, "--duration", "1s")
 	}
 	for i := range args {
