@@ -111,7 +111,7 @@ func TestFleet(t *testing.T) {
 	s.expect(exitOK, []string{"hot_a"}, "fetch", string(one.ID), "--host", "web-02")
 
 	// One of them is away: the profile is of the others, and says so.
-	r = s.expect(exitPartial, []string{"1 of 2 hosts failed:\n  web-04: ", "[host_unreachable]"},
+	s.expect(exitPartial, []string{"1 of 2 hosts failed:\n  web-04: ", "[host_unreachable]"},
 		"run", "web-01", "web-04", "--name", "shop-worker", "-d", "1s", "-F", "499", "-o", s.file("partial.html"))
 	s.contains(s.file("partial.html"), "web-04 is missing: ")
 	list := s.expect(exitOK, []string{"2 hosts (1 failed)"}, "list").out
