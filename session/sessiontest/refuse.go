@@ -214,11 +214,14 @@ func (s *suite) contexts() {
 
 // Many callers at once get what each of them would alone.
 func (s *suite) atOnce() {
-	asked := s.spec(700*time.Millisecond, s.Busy(s))
-	var all sync.WaitGroup
+	target := s.Busy(s)
+	asked := s.spec(s.MaxDuration, target)
+	var all, started sync.WaitGroup
+	started.Add(8)
 	for range 8 {
 		all.Go(func() {
 			now, err := s.Runner.Start(s.Context(), asked)
+			started.Done()
 			if err != nil {
 				s.Errorf("start: %v", err)
 				return
@@ -244,6 +247,11 @@ func (s *suite) atOnce() {
 			}
 		})
 	}
+	started.Wait()
+	for _, now := range s.listed(session.Filter{PID: target.PID}) {
+		s.until(now, sampledWell)
+	}
+	target.Stop() // it is over when all of them were there
 	all.Wait()
 	got, err := s.Runner.List(s.Context(), session.Filter{})
 	if err != nil || len(got) != 1 || got[0].State != session.StateSucceeded || got[0].Shared != 8 {
