@@ -278,6 +278,7 @@ type fleet struct {
 	hosts  []*double
 	store  *sqlite.Store
 	wrap   func(store.Store) store.Store
+	as     func(*double) session.Fleet
 }
 
 func newFleet(t testing.TB, n int, change func(*Limits)) *fleet {
@@ -307,7 +308,11 @@ func (f *fleet) open() {
 		o.Store = f.wrap(f.store)
 	}
 	for i, d := range f.hosts {
-		o.Hosts = append(o.Hosts, HostConfig{Name: d.name, Address: d.name + ":1", Labels: map[string]string{"half": fmt.Sprint(i % 2)}, Fleet: d})
+		var as session.Fleet = d
+		if f.as != nil {
+			as = f.as(d)
+		}
+		o.Hosts = append(o.Hosts, HostConfig{Name: d.name, Address: d.name + ":1", Labels: map[string]string{"half": fmt.Sprint(i % 2)}, Fleet: as})
 	}
 	if f.Poller, err = New(o); err != nil {
 		f.Fatal(err)
@@ -403,4 +408,3 @@ func wants(t testing.TB, err error, kind error, code string) {
 }
 
 var errNoProcess = &session.Error{Code: "no_such_process", Kind: fs.ErrNotExist, Problem: "there is no process", Remedy: "look again"}
-

@@ -41,7 +41,9 @@ type trap struct {
 	caught chan struct{}
 }
 
-func (p point) trap() *trap { return &trap{point: p, seen: map[string]int{}, caught: make(chan struct{})} }
+func (p point) trap() *trap {
+	return &trap{point: p, seen: map[string]int{}, caught: make(chan struct{})}
+}
 
 // hang says whether a call is the one.
 func (t *trap) hang(call string, done bool) bool {
@@ -178,10 +180,10 @@ func crashAt(t *testing.T, hosts int, at point, restart bool) {
 // chaos is a fleet to which everything happens.
 type chaos struct {
 	*fleet
-	*rand.Rand
 	asked   map[string]session.Spec
 	known   map[string]session.ID // by request ID, of those that were answered
 	mu      sync.Mutex
+	random  *rand.Rand
 	trouble bool
 }
 
@@ -195,7 +197,7 @@ func TestChaos(t *testing.T) {
 	for seed := *firstSeed; seed < *firstSeed+n; seed++ {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				c := &chaos{fleet: newFleet(t, 4, func(l *Limits) { l.MaxSessionsPerHost, l.MaxHostsAtOnce = 2, 6 }), Rand: rand.New(rand.NewPCG(seed, 1)),
+				c := &chaos{fleet: newFleet(t, 4, func(l *Limits) { l.MaxSessionsPerHost, l.MaxHostsAtOnce = 2, 6 }), random: rand.New(rand.NewPCG(seed, 1)),
 					asked: map[string]session.Spec{}, known: map[string]session.ID{}, trouble: true}
 				c.play()
 			})
@@ -207,7 +209,14 @@ func TestChaos(t *testing.T) {
 func (c *chaos) chance(n int) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.trouble && c.IntN(n) == 0
+	return c.trouble && c.random.IntN(n) == 0
+}
+
+// IntN is that of rand.Rand; hosts ask for it, too.
+func (c *chaos) IntN(n int) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.random.IntN(n)
 }
 
 func (c *chaos) play() {
