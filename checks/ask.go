@@ -113,6 +113,8 @@ func (c *Checks) results(ctx context.Context, a *agent, r *resultsCheck) *findin
 	}
 	answer, err := ask(ctx, request)
 	switch {
+	case errors.Is(ctx.Err(), context.Canceled): // by the end of Run: it is as if it had not been asked
+		return nil
 	case errors.Is(err, errors.ErrUnsupported) && r.Type == TypeProfiler:
 		answer = noProfiling()
 	case errors.Is(err, errors.ErrUnsupported):

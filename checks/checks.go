@@ -170,10 +170,18 @@ func jitter(name string, within time.Duration) time.Duration {
 }
 
 // Run polls and reports until ctx is over. What is on its way then is not
-// reported; what was reported and not taken stays in the queue.
+// reported, and is asked for again by who comes after; what was reported and not
+// taken stays in the queue.
 func (c *Checks) Run(ctx context.Context) {
 	var wg sync.WaitGroup
-	defer wg.Wait()
+	defer func() {
+		wg.Wait()
+		for _, f := range c.waiting.take() {
+			if f.lost != nil {
+				f.lost()
+			}
+		}
+	}()
 	wg.Go(func() { c.deliver(ctx) })
 	tick := time.NewTicker(c.interval)
 	defer tick.Stop()
@@ -255,7 +263,7 @@ func (c *Checks) together(ctx context.Context, within time.Duration, n int, chec
 	var wg sync.WaitGroup
 	for i := range n {
 		wg.Go(func() {
-			if f := check(short, i); f != nil && ctx.Err() == nil {
+			if f := check(short, i); f != nil {
 				c.waiting.add(f)
 			}
 		})

@@ -108,7 +108,7 @@ func (c *Checks) losses() ([]remote.ServiceStatus, func()) {
 type Dropped struct {
 	Summaries uint64 `json:"summaries"` // of one poll each
 	Results   uint64 `json:"results"`
-	Refused   uint64 `json:"refused"` // core will never take them, or the queue
+	Refused   uint64 `json:"refused"` // core will never take them; or neither the disk nor core took them
 	Damaged   uint64 `json:"damaged"` // on disk
 }
 
@@ -151,8 +151,11 @@ func (o *outbox) kick() {
 
 func (o *outbox) spare(e *entry) {
 	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.unsaved != nil { // there is room for one
+		o.refused++
+	}
 	o.unsaved = e
-	o.mu.Unlock()
 	o.kick()
 }
 

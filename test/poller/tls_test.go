@@ -3,11 +3,13 @@
 package poller_test
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"google.golang.org/grpc"
@@ -129,5 +131,43 @@ func TestReload(t *testing.T) {
 	core.waitFor(t, "", "ping", 2)
 	if r := a.resultsRequests("results"); len(r) != 2 || r[1].GetAgentId() != "web2" {
 		t.Errorf("%v", r)
+	}
+}
+
+// What was fetched and not reported when a poller's checks end, or was being
+// fetched, the next ones ask for again.
+func TestReloadLosesNothing(t *testing.T) {
+	t.Parallel()
+	certs := certificates(t)
+	core := newCore(t, certs)
+	var waits atomic.Bool
+	waits.Store(true)
+	quick := newAgent(t, certs, nil)
+	slow := newAgent(t, certs, func(a *agent) {
+		a.results = func(ctx context.Context, in *monitoring.ResultsRequest) (*monitoring.ResultsResponse, error) {
+			if waits.Load() {
+				<-ctx.Done()
+				return nil, ctx.Err()
+			}
+			return realResults(ctx, in)
+		}
+	})
+	options := pollerOptions{certs: certs, dir: t.TempDir(), config: configured(core, never, map[string]*agent{"quick": quick, "slow": slow}, checks.Check{Type: "grpc", Name: "results", ResultsInterval: span(never)})}
+	former, end := poll(t, options)
+	until(t, "both are asked", func() bool {
+		return len(quick.resultsRequests("results")) == 1 && len(slow.resultsRequests("results")) == 1
+	})
+	end()
+	if core.find("", "results", 0) != nil {
+		t.Skip("the machine was too slow: the report had gone")
+	}
+	waits.Store(false)
+	options.former = former
+	poll(t, options)
+	core.waitFor(t, "", "results", 1)
+	for _, a := range []*agent{quick, slow} {
+		if r := a.resultsRequests("results"); len(r) != 2 || r[1].GetLastSequence() != "" {
+			t.Errorf("%v", r)
+		}
 	}
 }
