@@ -130,37 +130,80 @@ func (e *encoder) function(f *profile.Frame) *pb.Function {
 	return added
 }
 
+// addSamples adds the samples. What they have in common they share, because the
+// library only reads it: a merged profile has each stack many times, and the
+// labels of a thread are larger than the rest of a sample.
 func (e *encoder) addSamples() {
 	e.out.Sample = make([]*pb.Sample, len(e.in.Samples))
+	samples := make([]pb.Sample, len(e.in.Samples))
+	values := make([]int64, 2*len(samples))
+	stacks := map[*profile.AddressID][]*pb.Location{}
+	texts, numbers := map[sampleTexts]map[string][]string{}, map[sampleNumbers]map[string][]int64{}
 	for i := range e.in.Samples {
 		s := &e.in.Samples[i]
-		comm := clean(s.Comm)
-		if comm == "" { // pprof has no empty labels
-			comm = "[unknown]"
+		v := values[2*i : 2*i+2 : 2*i+2]
+		v[0], v[1] = product(s.Count, 1), cmp.Or(int64(s.Time), product(s.Count, e.out.Period))
+		text := sampleTexts{s.Comm, s.Host, s.Truncated}
+		if texts[text] == nil {
+			texts[text] = text.labels()
 		}
-		stack := make([]*pb.Location, len(s.Addresses))
-		for j, id := range s.Addresses {
+		number := sampleNumbers{s.PID, s.TID, s.Host == ""}
+		if numbers[number] == nil {
+			numbers[number] = number.labels()
+		}
+		samples[i] = pb.Sample{Location: e.stack(stacks, s.Addresses), Value: v, Label: texts[text], NumLabel: numbers[number]}
+		e.out.Sample[i] = &samples[i]
+	}
+}
+
+func (e *encoder) stack(known map[*profile.AddressID][]*pb.Location, ids []profile.AddressID) []*pb.Location {
+	if len(ids) == 0 {
+		return nil
+	}
+	stack, ok := known[&ids[0]]
+	if !ok || len(stack) != len(ids) {
+		stack = make([]*pb.Location, len(ids))
+		for j, id := range ids {
 			stack[j] = e.locations[id]
 		}
-		e.out.Sample[i] = &pb.Sample{
-			Location: stack,
-			Value:    []int64{product(s.Count, 1), cmp.Or(int64(s.Time), product(s.Count, e.out.Period))},
-			Label:    map[string][]string{labelComm: {comm}},
-			NumLabel: map[string][]int64{},
-		}
-		if s.PID != 0 || s.Host == "" { // else it was forgotten, or is the same on all hosts
-			e.out.Sample[i].NumLabel[labelPID] = []int64{int64(s.PID)}
-		}
-		if s.TID != 0 || s.Host == "" {
-			e.out.Sample[i].NumLabel[labelTID] = []int64{int64(s.TID)}
-		}
-		if s.Host != "" {
-			e.out.Sample[i].Label[labelHost] = []string{cmp.Or(clean(s.Host), "[unknown]")}
-		}
-		if s.Truncated {
-			e.out.Sample[i].Label[labelTruncated] = []string{yes}
-		}
+		known[&ids[0]] = stack
 	}
+	return stack
+}
+
+// sampleTexts is what a sample's labels with text are made of.
+type sampleTexts struct {
+	comm, host string
+	truncated  bool
+}
+
+func (t *sampleTexts) labels() map[string][]string {
+	labels := map[string][]string{labelComm: {cmp.Or(clean(t.comm), "[unknown]")}} // pprof has no empty labels
+	if t.host != "" {
+		labels[labelHost] = []string{cmp.Or(clean(t.host), "[unknown]")}
+	}
+	if t.truncated {
+		labels[labelTruncated] = []string{yes}
+	}
+	return labels
+}
+
+// sampleNumbers is what its labels with numbers are made of.
+type sampleNumbers struct {
+	pid, tid int
+	alone    bool // not of several hosts
+}
+
+// labels leaves out what was forgotten of a sample of several hosts.
+func (n *sampleNumbers) labels() map[string][]int64 {
+	labels := map[string][]int64{}
+	if n.pid != 0 || n.alone {
+		labels[labelPID] = []int64{int64(n.pid)}
+	}
+	if n.tid != 0 || n.alone {
+		labels[labelTID] = []int64{int64(n.tid)}
+	}
+	return labels
 }
 
 // Labels of samples.
