@@ -364,11 +364,13 @@ func (f *fleet) until(id session.ID, holds func(session.Session) bool) session.S
 func (f *fleet) once() {
 	f.Helper()
 	for _, d := range f.hosts {
-		for command, n := range d.began {
-			if n != 1 {
-				f.Errorf("%s began %d times on %s", command, n, d.name)
+		d.set(func() {
+			for command, n := range d.began {
+				if n != 1 {
+					f.Errorf("%s began %d times on %s", command, n, d.name)
+				}
 			}
-		}
+		})
 	}
 }
 

@@ -22,8 +22,8 @@ func TestPartialFailure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFleet(t, 4, nil)
 		defer f.crash()
-		f.hosts[1].refuse = errNoProcess
-		f.hosts[2].without = true
+		f.hosts[1].set(func() { f.hosts[1].refuse = errNoProcess })
+		f.hosts[2].set(func() { f.hosts[2].without = true })
 		first := f.start(everywhere(5 * time.Second))
 		if first.State != session.StateRunning || len(first.Hosts) != 4 {
 			t.Errorf("%+v", first)
@@ -60,7 +60,9 @@ func TestPartialFailure(t *testing.T) {
 		}
 		_, err = f.Fetch(t.Context(), first.ID, session.Want{Host: "web-01"})
 		wants(t, err, fs.ErrNotExist, "no_such_process")
-		f.hosts[0].refuse, f.hosts[3].refuse = errNoProcess, errNoProcess
+		for _, d := range f.hosts {
+			d.set(func() { d.refuse = errNoProcess })
+		}
 		again := f.ended(f.start(everywhere(6 * time.Second)).ID)
 		if again.State != session.StateFailed || codeOf(again.Err) != "all_hosts_failed" {
 			t.Errorf("%+v", again)
@@ -115,9 +117,11 @@ func TestLimitsAtFourLevels(t *testing.T) {
 					}
 				}
 				for _, d := range f.hosts {
-					if d.top > test.each {
-						t.Errorf("%d at once on %s", d.top, d.name)
-					}
+					d.set(func() {
+						if d.top > test.each {
+							t.Errorf("%d at once on %s", d.top, d.name)
+						}
+					})
 				}
 				f.once()
 			})
@@ -226,7 +230,7 @@ func TestWhichHosts(t *testing.T) {
 		if last := f.ended(f.start(asked).ID); last.State != session.StateSucceeded || last.Host != "web-02" {
 			t.Errorf("%+v", last)
 		}
-		f.hosts[0].refuse = errNoProcess
+		f.hosts[0].set(func() { f.hosts[0].refuse = errNoProcess })
 		asked.Hosts = session.Hosts{Names: []string{"web-00"}}
 		_, err = f.Start(t.Context(), asked)
 		wants(t, err, fs.ErrNotExist, "no_such_process")
@@ -242,7 +246,7 @@ func TestAway(t *testing.T) {
 		f := newFleet(t, 2, nil)
 		defer f.crash()
 		for _, d := range f.hosts {
-			d.down = true
+			d.set(func() { d.down = true })
 		}
 		time.Sleep(time.Second)
 		here := spec(5 * time.Second)

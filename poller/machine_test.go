@@ -48,10 +48,10 @@ type world struct {
 
 // hostSession is as the host's profiler has it.
 type hostSession struct {
-	state         session.State
-	begun, over   time.Time
-	err           *session.Error
-	profile, lost bool
+	state       session.State
+	begun, over time.Time
+	err         *session.Error
+	profile     bool
 }
 
 type late struct {

@@ -57,12 +57,17 @@ func sessions(t *testing.T) *profiler.Sessions {
 	return s
 }
 
-// gate is before a runner, for whom the policy says.
-func gate(t testing.TB, r session.Runner, who string) *access.Gate {
-	t.Helper()
+// policy lets one peer do everything.
+func policy(who string) *access.Policy {
 	p := access.DefaultPolicy()
 	p.Roles, p.Rate = map[string][]string{who: {"admin"}}, access.Rate{PerSecond: 100_000, Burst: 100_000}
-	g, err := access.New(r, &p, slog.New(slog.DiscardHandler))
+	return &p
+}
+
+// gate is before a runner, for one peer.
+func gate(t testing.TB, r session.Runner, who string) *access.Gate {
+	t.Helper()
+	g, err := access.New(r, policy(who), slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -146,7 +151,8 @@ func small() poller.Limits {
 	return l
 }
 
-// overThreeHops is poller, agent and profiler, each with its gate and over mTLS.
+// overThreeHops is client, poller, agent and profiler, each with its gate, and
+// mTLS on all ways.
 func overThreeHops(t *testing.T) sessiontest.Fixture {
 	needs(t)
 	certs := t.TempDir()
@@ -171,12 +177,17 @@ func overThreeHops(t *testing.T) sessiontest.Fixture {
 	ag := gate(t, a, "poller.serviceradar")
 	agentAt := listen(t, certs, "agent", remote.AgentOptions(log, nil), func(server *grpc.Server) { remote.NewServer(ag, 0).Register(server) })
 	p := before(t, small(), poller.HostConfig{Name: "here", Address: agentAt, Fleet: dialed(t, certs, "poller", agentAt)})
+	pg, err := access.NewFleet(p, policy("admin.serviceradar"), log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pollerAt := listen(t, certs, "poller", remote.ServerOptions(log), func(server *grpc.Server) { remote.NewServer(pg, 0).Register(server) })
 	launch := func(t testing.TB, o programs.Options) sessiontest.Target {
 		p := programs.Start(t, "split.c", o)
 		return sessiontest.Target{PID: p.PID, Stop: p.Stop}
 	}
 	return sessiontest.Fixture{
-		Runner:  p,
+		Runner:  dialed(t, certs, "admin", pollerAt),
 		Busy:    func(t testing.TB) sessiontest.Target { return launch(t, programs.Options{}) },
 		Named:   func(t testing.TB, name string) sessiontest.Target { return launch(t, programs.Options{As: name}) },
 		Hottest: "hot_a",
