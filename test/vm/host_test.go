@@ -139,6 +139,8 @@ func hostArchive(t *testing.T, debian, to string) error {
 		{"srprof-vm/runbook.md", file, 0, "../../docs/runbook.md"},
 		{"srprof-vm/debs/srprof.deb", file, 0, packed(t, "0.0.1", "srprof")},
 		{"srprof-vm/debs/agent.deb", file, 0, packed(t, "0.0.1", "serviceradar-profiler-agent")},
+		{"srprof-vm/debs/poller.deb", file, 0, packed(t, "0.0.1", "serviceradar-profiler-poller")},
+		{"srprof-vm/debs/poller-new.deb", file, 0, packed(t, "9.9.9", "serviceradar-profiler-poller")},
 		{"srprof-vm/debs/old.deb", file, 0, packed(t, "0.0.1", "serviceradar-profiler")},
 		{"srprof-vm/debs/new.deb", file, 0, packed(t, "9.9.9", "serviceradar-profiler")},
 	} {

@@ -98,6 +98,8 @@ func (h *host) checks() []check {
 		{"runbook", false, h.runbook},
 		{"journal", false, h.journal},
 		{"agent", false, h.agent},
+		{"poller", false, h.poller},
+		{"without agent and poller", false, h.withoutAgentAndPoller},
 		{"remove and install again", false, h.removeAndInstall},
 		{"purge", false, h.purge},
 	}
