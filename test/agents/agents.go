@@ -18,7 +18,9 @@ import (
 	"io"
 	"iter"
 	"log/slog"
+	"math/rand/v2"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -32,8 +34,15 @@ import (
 	"github.com/carverauto/serviceradar-profiler/session"
 )
 
+// Options are what may be unusual about hosts.
+type Options struct {
+	Skew   func() time.Duration // how far their clocks are ahead just now; nil: not at all
+	Stacks int                  // in their profile, beside one: ten thousand are about half a megabyte
+}
+
 // Hosts are all of them. It is safe for use by several goroutines.
 type Hosts struct {
+	skew     func() time.Duration
 	instance string // of all their profilers
 	pprof    []byte
 	digest   string
@@ -42,23 +51,34 @@ type Hosts struct {
 	sessions map[session.ID]*run
 	requests map[string]*run // by host and request ID
 	calls    int             // of Hosts: heartbeats
+	fetches  []int64         // where each fetch began
 }
 
 // run is a session; nobody else touches it but under the lock.
 type run struct {
-	session session.Session
+	session session.Session // as the host's clock has it
+	began   time.Time
 	done    chan struct{} // closed when it was canceled
 }
 
 var _ session.Fleet = (*Hosts)(nil)
 
 // New makes the hosts. Each profile is the same one.
-func New() (*Hosts, error) {
-	h := &Hosts{instance: string(session.NewID()), sessions: map[session.ID]*run{}, requests: map[string]*run{}}
+func New(o Options) (*Hosts, error) {
+	h := &Hosts{skew: o.Skew, instance: string(session.NewID()), sessions: map[session.ID]*run{}, requests: map[string]*run{}}
+	if h.skew == nil {
+		h.skew = func() time.Duration { return 0 }
+	}
 	b := profile.NewBuilder()
-	m := b.Mapping(profile.Mapping{Path: "/usr/bin/simulated", Start: 0x1000, Limit: 0x9000})
+	m := b.Mapping(profile.Mapping{Path: "/usr/bin/simulated", Start: 0x1000, Limit: 1 << 40})
 	stack := []profile.AddressID{b.Address(0x1100, m, false), b.Address(0x1200, m, true)}
-	b.Add(profile.Thread{PID: 1, TID: 1, Comm: "simulated"}, stack, false, 99)
+	thread := profile.Thread{PID: 1, TID: 1, Comm: "simulated"}
+	b.Add(thread, stack, false, 99)
+	random := rand.New(rand.NewPCG(1, 2))
+	for range o.Stacks {
+		far := b.Address(profile.Addr(0x2000+random.Uint64N(1<<39)), m, true)
+		b.Add(thread, []profile.AddressID{stack[0], far}, false, 1+random.Uint64N(1<<30))
+	}
 	p := b.Profile()
 	p.Meta = profile.Metadata{Tool: "srprof", Host: "simulated", Event: "cpu-clock", FrequencyHz: 99, CPUs: 1, Targets: []profile.Target{{PID: 1, Name: "simulated"}}}
 	p.Count()
@@ -89,6 +109,16 @@ func (h *Hosts) Beats() (beats, sessions int) {
 	defer h.mu.Unlock()
 	return h.calls, len(h.sessions)
 }
+
+// Fetches are the places, in the profile, at which fetches began so far.
+func (h *Hosts) Fetches() []int64 {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Clone(h.fetches)
+}
+
+// clock is what the hosts' clocks show.
+func (h *Hosts) clock() time.Time { return time.Now().Add(h.skew()) }
 
 // called is the address at which a call came in: which host is meant.
 func called(ctx context.Context) string {
@@ -127,13 +157,13 @@ func (h *Hosts) Start(ctx context.Context, spec session.Spec) (session.Session, 
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if known := h.requests[host+" "+spec.RequestID]; known != nil && spec.RequestID != "" {
-		return known.now(), nil
+		return h.now(known), nil
 	}
 	if len(spec.PIDs) == 0 {
 		spec.PIDs = []int{1}
 	}
-	now := time.Now()
-	r := &run{done: make(chan struct{}), session: session.Session{
+	now := h.clock()
+	r := &run{done: make(chan struct{}), began: time.Now(), session: session.Session{
 		ID: session.NewID(), Spec: spec, Host: host, State: session.StateRunning, Shared: 1, Created: now, Started: now,
 		Targets: []profile.Target{{PID: spec.PIDs[0], Name: "simulated", Command: "/usr/bin/simulated"}},
 	}}
@@ -141,19 +171,19 @@ func (h *Hosts) Start(ctx context.Context, spec session.Spec) (session.Session, 
 	if spec.RequestID != "" {
 		h.requests[host+" "+spec.RequestID] = r
 	}
-	return r.now(), nil
+	return h.now(r), nil
 }
 
 // now is the session at this moment.
-func (r *run) now() session.Session {
+func (h *Hosts) now(r *run) session.Session {
 	s := r.session
 	if s.State != session.StateRunning {
 		return s
 	}
-	s.Progress.Elapsed = min(time.Since(s.Started), s.Spec.Duration)
+	s.Progress.Elapsed = min(time.Since(r.began), s.Spec.Duration)
 	s.Progress.Samples = uint64(s.Progress.Elapsed.Seconds() * float64(s.Spec.Frequency))
 	if s.Progress.Elapsed == s.Spec.Duration {
-		s.State, s.EndedBy, s.Ended = session.StateSucceeded, profile.EndedDuration, s.Started.Add(s.Spec.Duration)
+		s.State, s.EndedBy, s.Ended = session.StateSucceeded, profile.EndedDuration, h.clock()
 		s.Progress.Samples = max(1, s.Progress.Samples)
 		s.Expires = s.Ended.Add(15 * time.Minute)
 		r.session = s
@@ -168,7 +198,7 @@ func (h *Hosts) find(ctx context.Context, id session.ID) (*run, session.Session,
 	if r == nil || r.session.Host != called(ctx) {
 		return nil, session.Session{}, session.NotFound(id)
 	}
-	return r, r.now(), nil
+	return r, h.now(r), nil
 }
 
 func (h *Hosts) Get(ctx context.Context, id session.ID) (session.Session, error) {
@@ -182,7 +212,7 @@ func (h *Hosts) List(ctx context.Context, f session.Filter) ([]session.Session, 
 	defer h.mu.Unlock()
 	var all []session.Session
 	for _, r := range h.sessions {
-		if s := r.now(); s.Host == host && f.Chooses(&s) {
+		if s := h.now(r); s.Host == host && f.Chooses(&s) {
 			all = append(all, s)
 		}
 	}
@@ -201,7 +231,7 @@ func (h *Hosts) Watch(ctx context.Context, id session.ID) iter.Seq2[session.Sess
 				yield(session.Session{}, ctx.Err())
 				return
 			case <-r.done:
-			case <-time.After(min(time.Second, time.Until(s.Started.Add(s.Spec.Duration)))):
+			case <-time.After(min(time.Second, time.Until(r.began.Add(s.Spec.Duration)))):
 			}
 		}
 	}
@@ -219,6 +249,9 @@ func (h *Hosts) Fetch(ctx context.Context, id session.ID, want session.Want) (*s
 	if want.Digest == h.digest {
 		from = min(want.Offset, int64(len(h.pprof)))
 	}
+	h.mu.Lock()
+	h.fetches = append(h.fetches, from)
+	h.mu.Unlock()
 	return &session.Content{Session: s, Format: session.FormatPprof, Size: int64(len(h.pprof)), Offset: from, Digest: h.digest,
 		Body: io.NopCloser(bytes.NewReader(h.pprof[from:]))}, nil
 }
@@ -230,7 +263,7 @@ func (h *Hosts) Cancel(ctx context.Context, id session.ID) (session.Session, err
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	r.session.State, r.session.Ended = session.StateCanceled, time.Now()
+	r.session.State, r.session.Ended = session.StateCanceled, h.clock()
 	r.session.Err = &session.Error{Code: "canceled", Kind: session.ErrCanceled, Problem: "the session was canceled"}
 	close(r.done)
 	return r.session, nil

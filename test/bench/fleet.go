@@ -67,7 +67,7 @@ func simulate(certs, port string) error {
 	if err != nil {
 		return err
 	}
-	hosts, err := agents.New()
+	hosts, err := agents.New(agents.Options{})
 	if err != nil {
 		return err
 	}
