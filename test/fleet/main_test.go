@@ -5,6 +5,7 @@
 package fleet_test
 
 import (
+	"flag"
 	"fmt"
 	"os"
 	"testing"
@@ -34,6 +35,11 @@ func runAll(m *testing.M) int {
 	defer os.RemoveAll(dir)
 	bin = dir
 	if err := daemons.Build(dir, "serviceradar-profiler", "serviceradar-profiler-agent", "serviceradar-profiler-poller", "srprof"); err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	flag.Parse()
+	if err := flag.Set("test.parallel", "6"); err != nil { // they wait, most of the time
 		fmt.Println(err)
 		return 1
 	}

@@ -36,18 +36,17 @@ func (s *site) pollerAddress() string { return s.hub.address + ":" + pollerPort 
 // configuration.
 func newFleet(t testing.TB, hosts int, change func(object)) *fleet {
 	t.Helper()
-	f := &fleet{site: newSite(t, hosts), data: t.TempDir()}
-	known := object{}
-	for i, h := range f.hosts {
-		role := "web"
-		if i > 0 && i == hosts-1 {
-			role = "database"
-		}
-		known[h.name] = object{"address": h.address + ":" + agentPort, "labels": object{"role": role, "site": "test"}}
-	}
+	return newSite(t, hosts).fleet(hosts, change)
+}
+
+// fleet starts a poller before the hosts that are known, and waits until so many
+// are ready.
+func (s *site) fleet(ready int, change func(object)) *fleet {
+	s.t.Helper()
+	f := &fleet{site: s, data: s.t.TempDir()}
 	config := object{
 		"listen_addr": f.pollerAddress(), "poller_id": "test", "source_ip": f.hub.address, "data_dir": f.data,
-		"security": auth.Identity(f.certs, "poller"), "agents": known,
+		"security": auth.Identity(f.certs, "poller"), "agents": f.known,
 		"access": object{"roles": object{"admin.serviceradar": []string{"admin"}}, "rate": often},
 		"limits": object{"heartbeat_seconds": 1, "call_timeout_seconds": 3},
 	}
@@ -57,7 +56,7 @@ func newFleet(t testing.TB, hosts int, change func(object)) *fleet {
 	f.poller = f.program(f.hub, "serviceradar-profiler-poller", config)
 	f.poller.Start()
 	f.client = f.dial("admin")
-	f.ready(hosts)
+	f.ready(ready)
 	return f
 }
 
@@ -72,7 +71,7 @@ func (f *fleet) ready(hosts int) {
 				ready++
 			}
 		}
-		return err == nil && ready == hosts
+		return err == nil && ready >= hosts
 	})
 }
 
@@ -92,31 +91,32 @@ func (f *fleet) dial(identity string) *remote.Client {
 }
 
 // dial connects from the node.
-func (d *node) dial(ctx context.Context, address string) (net.Conn, error) {
-	type connected struct {
-		c   net.Conn
-		err error
-	}
-	out := make(chan connected)
-	go func() {
-		runtime.LockOSThread() // for good: the thread is not of this network any more
-		c, err := d.dialHere(ctx, address)
-		out <- connected{c, err}
-	}()
-	o := <-out
-	return o.c, o.err
+func (d *node) dial(ctx context.Context, address string) (c net.Conn, err error) {
+	entered := d.enter(func() { c, err = (&net.Dialer{}).DialContext(ctx, "tcp4", address) })
+	return c, errors.Join(entered, err)
 }
 
-func (d *node) dialHere(ctx context.Context, address string) (net.Conn, error) {
-	at, err := os.Open("/run/netns/" + d.space())
-	if err != nil {
-		return nil, err
-	}
-	defer at.Close()
-	if err := unix.Setns(int(at.Fd()), unix.CLONE_NEWNET); err != nil {
-		return nil, err
-	}
-	return (&net.Dialer{}).DialContext(ctx, "tcp4", address)
+// listen listens at the node.
+func (d *node) listen(port string) (l net.Listener, err error) {
+	entered := d.enter(func() { l, err = net.Listen("tcp4", d.address+":"+port) })
+	return l, errors.Join(entered, err)
+}
+
+// enter has something done in the node's network.
+func (d *node) enter(do func()) error {
+	out := make(chan error)
+	go func() {
+		runtime.LockOSThread() // for good: the thread is not of this network any more
+		at, err := os.Open("/run/netns/" + d.space())
+		if err == nil {
+			err = errors.Join(unix.Setns(int(at.Fd()), unix.CLONE_NEWNET), at.Close())
+		}
+		if err == nil {
+			do()
+		}
+		out <- err
+	}()
+	return <-out
 }
 
 // start starts a session, come what may: what cannot be reached now is tried

@@ -23,7 +23,8 @@ type site struct {
 	net   *network
 	certs string
 	hosts []*host
-	hub   *node // where the poller runs
+	hub   *node  // where the poller runs
+	known object // the hosts as a poller is told of them
 }
 
 // host is one that can be profiled.
@@ -42,7 +43,7 @@ type object map[string]any
 // newSite starts so many hosts, and no poller yet.
 func newSite(t testing.TB, hosts int) *site {
 	t.Helper()
-	s := &site{t: t, net: newNetwork(), certs: t.TempDir()}
+	s := &site{t: t, net: newNetwork(), certs: t.TempDir(), known: object{}}
 	addresses := []string{}
 	for i := range hosts {
 		h := &host{node: s.net.add(t, fmt.Sprintf("web-%02d", i+1))}
@@ -50,10 +51,15 @@ func newSite(t testing.TB, hosts int) *site {
 		addresses = append(addresses, h.address)
 	}
 	s.hub = s.net.add(t, "hub")
-	if _, err := auth.WriteTryoutCertificates(s.certs, auth.Tryout{Hosts: append(addresses, s.hub.address)}); err != nil {
+	if _, err := auth.WriteTryoutCertificates(s.certs, auth.Tryout{Hosts: append(addresses, s.hub.address), KeepKey: true}); err != nil {
 		t.Fatal(err)
 	}
-	for _, h := range s.hosts {
+	for i, h := range s.hosts {
+		role := "web"
+		if i > 0 && i == hosts-1 {
+			role = "database"
+		}
+		s.knows(h.node, object{"role": role, "site": "test"})
 		h.profiler = s.program(h.node, "serviceradar-profiler", object{
 			"listen_addr": h.address + ":" + profilerPort, "security": auth.Identity(s.certs, "profiler"),
 			"access": object{"roles": object{"agent.serviceradar": []string{"admin"}}, "rate": often},
@@ -70,6 +76,11 @@ func newSite(t testing.TB, hosts int) *site {
 		h.agent.WaitFor("the profiler is")
 	}
 	return s
+}
+
+// knows lets pollers know of an agent at a node.
+func (s *site) knows(at *node, labels object) {
+	s.known[at.name] = object{"address": at.address + ":" + agentPort, "labels": labels}
 }
 
 // often is a rate that tests do not reach.
