@@ -4,8 +4,10 @@ package main
 
 import (
 	"os"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/carverauto/serviceradar-profiler/test/programs"
 )
@@ -56,10 +58,10 @@ func TestCLIPage(t *testing.T) {
 				args[i] = id[:len(exampleSession)]
 			}
 		}
-		r := s.expect(exitOK, nil, args[1:]...)
 		if args[1] == "start" {
-			id = strings.TrimSpace(r.out)
-			s.sampling(t.Context(), 3)
+			id = s.started(args[1:])
+		} else {
+			s.expect(exitOK, nil, args[1:]...)
 		}
 		ran++
 	}
@@ -70,6 +72,22 @@ func TestCLIPage(t *testing.T) {
 	for _, name := range []string{"checkout.svg", "all.pb.gz", "of-web-03.folded", "checkout.html", "all.html", "web-02.pb.gz", "merged.svg"} {
 		if _, err := os.Stat(name); err != nil {
 			t.Error(err)
+		}
+	}
+}
+
+// started starts a session that all hosts get samples of, and waits for its end.
+func (s *site) started(args []string) string {
+	s.Helper()
+	for d := time.Second; ; d *= 3 {
+		args[slices.Index(args, "-d")+1] = d.String()
+		id := strings.TrimSpace(s.expect(exitOK, nil, args...).out)
+		r := s.srprof("watch", id)
+		if r.code == exitOK {
+			return id
+		}
+		if !strings.Contains(r.out+r.err, "waited for a CPU") || d > 5*time.Minute {
+			s.Fatalf("exit code %d: %s%s", r.code, r.out, r.err)
 		}
 	}
 }

@@ -115,7 +115,8 @@ func TestFleet(t *testing.T) {
 		"run", "web-01", "web-04", "--name", "shop-worker", "-d", "1s", "-F", "499", "-o", s.file("partial.html"))
 	s.contains(s.file("partial.html"), "web-04 is missing: ")
 	list := s.expect(exitOK, []string{"2 hosts (1 failed)"}, "list").out
-	id := strings.Fields(strings.Split(strings.TrimSpace(list), "\n")[2])[0]
+	last := list[strings.LastIndexByte(strings.TrimSpace(list), '\n')+1:]
+	id := strings.Fields(last)[0]
 	s.expect(exitPartial, []string{"1 of 2 hosts failed"}, "watch", id)
 	s.expect(exitPartial, []string{"hot_a", "missing: "}, "fetch", id)
 	s.expect(exitOK, []string{"web-04   failed ", "[host_unreachable]"}, "get", id)
