@@ -3,11 +3,14 @@
 package poller
 
 import (
+	"context"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/carverauto/serviceradar-profiler/session"
+	"github.com/carverauto/serviceradar-profiler/store"
 )
 
 // What has ended is kept for its time, also over a start of the poller, and then
@@ -164,6 +167,64 @@ func TestStuckHost(t *testing.T) {
 		stuck.set(func() { stuck.hang = nil })
 		if last := f.ended(id); states(last)[session.StateSucceeded] != 2 {
 			t.Errorf("%+v", last)
+		}
+		f.once()
+	})
+}
+
+// full is the real store, which takes nothing for a while.
+type full struct {
+	store.Store
+	on atomic.Bool
+}
+
+var errFull = &session.Error{Code: "disk_full", Kind: session.ErrUnavailable, Problem: "there is no room", Remedy: "make some"}
+
+func (s *full) UpdateRun(ctx context.Context, id session.ID, r *store.Run) error {
+	if s.on.Load() {
+		return errFull
+	}
+	return s.Store.UpdateRun(ctx, id, r)
+}
+
+func (s *full) Create(ctx context.Context, r *store.Record) error {
+	if s.on.Load() {
+		return errFull
+	}
+	return s.Store.Create(ctx, r)
+}
+
+// Where nothing can be written down, nothing begins; and what goes on waits, and
+// is lost no more than what could be written.
+func TestStoreIsFull(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t, 2, nil)
+		f.crash()
+		s := &full{}
+		f.wrap = func(real store.Store) store.Store { s.Store = real; return s }
+		f.open()
+		defer func() { f.crash() }()
+		id := f.start(everywhere(10 * time.Second)).ID
+		time.Sleep(5 * time.Second)
+		s.on.Store(true)
+		_, err := f.Start(t.Context(), everywhere(time.Second))
+		wants(t, err, session.ErrUnavailable, "disk_full")
+		time.Sleep(time.Minute)
+		if h := f.Health(); h.Healthy || h.Reason == "" {
+			t.Errorf("%+v", h)
+		}
+		if now, err := f.Get(t.Context(), id); err != nil || now.State != session.StateRunning {
+			t.Errorf("%+v, %v", now, err)
+		}
+		s.on.Store(false)
+		if last := f.ended(id); states(last)[session.StateSucceeded] != 2 {
+			t.Errorf("%+v", last)
+		}
+		if h := f.Health(); !h.Healthy {
+			t.Errorf("%+v", h)
+		}
+		if all, err := f.List(t.Context(), session.Filter{}); err != nil || len(all) != 1 {
+			t.Errorf("%d sessions, %v", len(all), err)
 		}
 		f.once()
 	})
