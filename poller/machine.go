@@ -44,6 +44,7 @@ type rules struct {
 // memory is what a crash may forget: it makes things faster, never right.
 type memory struct {
 	absent  bool           // the host does not have the session, for sure
+	looked  time.Time      // when that was found out
 	quiet   bool           // and nothing is under way to it that could change that
 	sent    time.Time      // when a start was sent last whose answer did not come; at first, when this life of the poller began
 	refused *session.Error // by the host, when a start before was still under way: not yet the end
@@ -241,7 +242,7 @@ func none(r *store.Run, m *memory, ru *rules, o *observation) {
 	case r.ID == "" && !m.quiet && (ru.canceled != nil || m.refused != nil || o.at.After(r.Sent.Add(ru.hostTTL))):
 		m.absent, m.retry = false, min(left, time.Second)
 	case r.ID == "" && o.at.Before(r.Sent.Add(ru.hostTTL)):
-		m.absent = true
+		m.absent, m.looked = true, o.at
 	default:
 		lost(r, ru, o.at, &session.Error{Code: "result_expired", Kind: session.ErrUnavailable,
 			Problem: fmt.Sprintf("%s does not know of its session any more: results that nobody fetches are kept for %v there", r.Host, ru.hostTTL), Remedy: "start another one"})
@@ -297,7 +298,7 @@ func nothing(r *store.Run, m *memory, ru *rules, o *observation) {
 		r.Until = o.at.Add(ru.dispatchTTL)
 	}
 	r.Waiting = waitsFor(r, m.away, o.err)
-	if o.at.After(r.Until) && o.at.Sub(m.sent) >= ru.callTimeout {
+	if o.sight == sawNothing && o.at.After(r.Until) && o.at.Sub(m.sent) >= ru.callTimeout {
 		lost(r, ru, o.at, unreachable(r, o.err))
 	}
 }
@@ -352,6 +353,9 @@ func end(r *store.Run, at time.Time, to session.State, why *session.Error) {
 
 // expire ends what time or somebody's will ends, without asking the host.
 func expire(r *store.Run, m *memory, ru *rules, now time.Time) {
+	if m.absent && !m.quiet && now.Sub(m.looked) > ru.callTimeout { // what was under way may have come since, and be forgotten already
+		m.absent = false
+	}
 	idle := r.ID == "" && (r.Instance == "" || m.absent && m.quiet) // nothing is at the host
 	switch {
 	case r.State.Final():

@@ -226,7 +226,7 @@ func (w *world) act(s step) observation {
 			return w.told()
 		})
 		if (o.sight == sawNothing || o.sight == sawSession) && w.chance(3) { // it was repeated on the way, or comes late
-			w.late = append(w.late, late{life, w.now.Add(rand.N(w.rules.callTimeout))})
+			w.late = append(w.late, late{life, w.now.Add(time.Duration(w.Int64N(int64(w.rules.callTimeout))))})
 		}
 		return o
 	case stepLook:
