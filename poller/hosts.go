@@ -137,7 +137,7 @@ func (p *Poller) met(h *host, told []session.Host) (instance string, err error) 
 // heard notes what a call says of its host.
 func (p *Poller) heard(h *host, s sight, e *session.Error) {
 	switch {
-	case s == sawNothing:
+	case s == sawNothing || s == sawStopping:
 		if p.ctx.Err() == nil {
 			p.turn(h, session.HostAway, e)
 		}
@@ -279,7 +279,7 @@ func (p *Poller) about(ctx context.Context, h *host, err error) error {
 	}
 	s, e := outcome(err)
 	p.heard(h, s, e)
-	if s == sawNothing || e.Code == "no_profiling" {
+	if s == sawNothing || s == sawStopping || e.Code == "no_profiling" {
 		return &session.Error{Code: e.Code, Kind: e.Kind, Problem: h.name + ": " + e.Problem, Cause: e.Cause, Remedy: e.Remedy, RetryAfter: e.RetryAfter}
 	}
 	return err

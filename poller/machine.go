@@ -66,6 +66,7 @@ const (
 	sawUnknown   sight = "unknown"   // the host does not know its ID any more
 	sawRefusal   sight = "refusal"   // the host will not have it
 	sawOther     sight = "other"     // the host is in another life than was meant
+	sawStopping  sight = "stopping"  // the host's life ends: it did not have it, and takes nothing any more
 	sawBusy      sight = "busy"      // the host will not have it now
 	sawNothing   sight = "nothing"   // no answer: all may have happened
 	sawFault     sight = "fault"     // an answer that nobody foresaw
@@ -112,7 +113,7 @@ func observe(r *store.Run, m *memory, ru *rules, o *observation) {
 		return
 	}
 	m.retry = 0
-	if o.sight != sawNothing && o.sight != sawFault {
+	if o.sight != sawNothing && o.sight != sawFault && o.sight != sawStopping {
 		m.away, m.tries, r.Waiting = time.Time{}, 0, ""
 	}
 	switch o.sight {
@@ -136,6 +137,12 @@ func observe(r *store.Run, m *memory, ru *rules, o *observation) {
 		r.Waiting = "the host has no place: " + o.err.Error()
 		m.tries++
 		m.retry = min(max(o.err.RetryAfter, 200*time.Millisecond), 5*time.Second)
+	case sawStopping:
+		if r.ID == "" { // whatever comes to that life is refused, so nothing stands against the next one
+			r.Instance, r.Sent, r.Until = "", time.Time{}, time.Time{}
+			m.absent, m.quiet = false, false
+		}
+		nothing(r, m, ru, o)
 	case sawNothing, sawFault:
 		nothing(r, m, ru, o)
 	case sawProfile:
@@ -416,6 +423,8 @@ func outcome(err error) (sight, *session.Error) {
 	switch {
 	case e.Code == "other_instance":
 		return sawOther, e
+	case e.Code == "service_stopping":
+		return sawStopping, e
 	case onTheWay(e.Code), errors.Is(e.Kind, session.ErrUnavailable):
 		return sawNothing, e
 	case errors.Is(e.Kind, session.ErrBusy):

@@ -155,7 +155,7 @@ func (k *tracker) keep(run store.Run) bool {
 // only to a start it is the last word.
 func (k *tracker) saw(err error, final bool) observation {
 	s, e := outcome(err)
-	if s == sawRefusal && !final {
+	if (s == sawRefusal || s == sawStopping) && !final {
 		s = sawNothing
 	}
 	k.p.heard(k.t.host, s, e)
