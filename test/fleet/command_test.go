@@ -5,9 +5,11 @@ package fleet_test
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -46,7 +48,8 @@ func TestCommandLine(t *testing.T) {
 	s.plain(s.node("a-plain"))
 	f := s.fleet(3, nil)
 	f.stands("a-plain", session.HostUnsupported)
-	target := programs.Start(t, "split.c", programs.Options{As: "fleet-worker"})
+	worker := unique("work")
+	target := programs.Start(t, "split.c", programs.Options{As: worker})
 	idle := exec.Command("sleep", "1000")
 	if err := idle.Start(); err != nil {
 		t.Fatal(err)
@@ -54,10 +57,10 @@ func TestCommandLine(t *testing.T) {
 	t.Cleanup(func() { _ = idle.Process.Kill(); _ = idle.Wait() })
 
 	f.expect(ok, []string{"a-plain", "no profiling", "web-01", "web-02", "web-03", "ready"}, "hosts")
-	f.expect(ok, []string{pid(target), "fleet-worker"}, "ps", "web-02", "--name", "fleet-worker")
+	f.expect(ok, []string{pid(target), worker}, "ps", "web-02", "--name", worker)
 	f.expect(failed, []string{"a-plain"}, "ps", "a-plain")
 
-	named := []string{"--name", "fleet-worker", "-F", "199"}
+	named := []string{"--name", worker, "-F", "199"}
 	with := func(args ...string) []string { return append(args, named...) }
 	f.expect(ok, []string{"matches 2 processes on 2 hosts", "web-01"}, with("run", "-l", "role=web", "--dry-run")...)
 	f.expect(partial, []string{"matches 3 processes on 3 hosts", "a-plain"}, with("run", "--all", "--dry-run")...)
@@ -68,7 +71,7 @@ func TestCommandLine(t *testing.T) {
 	f.expect(failed, []string{"[no_profiling]"}, with("run", "a-plain", "-d", "1s")...)
 	f.expect(failed, []string{"[no_such_process]"}, "run", "web-01", "--name", "no-such-worker", "-d", "1s")
 	f.expect(denied, []string{"[no_role]"}, with("run", "web-01", "-d", "1s", "--identity", "agent")...)
-	f.expect(empty, nil, "run", "web-01", "--pid", jsonText(t, idle.Process.Pid), "-d", "1s")
+	f.expect(empty, nil, "run", "web-01", "--pid", strconv.Itoa(idle.Process.Pid), "-d", "1s")
 	f.oneAtATime(named)
 	f.canary(named)
 	f.interrupt(named)
@@ -84,14 +87,8 @@ func TestCommandLine(t *testing.T) {
 	f.balance(len(f.sessions()))
 }
 
-func jsonText(t testing.TB, v any) string {
-	t.Helper()
-	b, err := json.Marshal(v)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(b)
-}
+// unique is a name for processes that nobody else on this machine has.
+func unique(name string) string { return fmt.Sprintf("%s-%d", name, os.Getpid()) }
 
 func (f *fleet) sessions() []session.Session {
 	f.t.Helper()

@@ -86,11 +86,12 @@ func (f *fleet) reused(spec session.Spec) {
 func TestOneHostHangs(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, 3, func(c object) { c["limits"].(object)["dispatch_ttl_seconds"] = 3600 })
-	target := programs.Start(t, "split.c", programs.Options{As: "hangs-beside"})
+	name := unique("beside")
+	target := programs.Start(t, "split.c", programs.Options{As: name})
 	stuck := f.hosts[1]
 	stuck.agent.Signal(syscall.SIGSTOP)
 	defer stuck.agent.Signal(syscall.SIGCONT)
-	spec := session.Spec{Select: session.Selector{Name: "hangs-beside"}, Duration: time.Second, Hosts: session.Hosts{All: true}}
+	spec := session.Spec{Select: session.Selector{Name: name}, Duration: time.Second, Hosts: session.Hosts{All: true}}
 	one := f.start(spec)
 	f.await(one.ID, "the others are done", func(s *session.Session) bool {
 		return s.Hosts[0].State == session.StateSucceeded && s.Hosts[2].State == session.StateSucceeded

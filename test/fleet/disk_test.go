@@ -7,6 +7,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -96,6 +97,26 @@ func TestDiskIsFullAndThePollerKilled(t *testing.T) {
 	}
 	f.poller.Start()
 	f.endsAs("running when the disk was full", one.ID, well)
+	f.balance(1)
+}
+
+// There is no room for a profile that is on its way, and then there is: it waits
+// at its host meanwhile, and says so.
+func TestDiskIsFullWhileCollecting(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, 0)
+	at := s.node("large")
+	s.simulate(at, agents.Options{Stacks: 100_000})
+	f := s.fleet(1, func(c object) { small(t, c["data_dir"].(string)) })
+	one := f.start(session.Spec{PIDs: []int{1}, Duration: 100 * time.Millisecond, Hosts: on(at.name)})
+	f.await(one.ID, "there is no room", func(s *session.Session) bool {
+		return strings.Contains(s.Hosts[0].Waiting, "there is no room on the disk")
+	})
+	if err := unix.Mount("srprof-test", f.data, "tmpfs", unix.MS_REMOUNT, "size=32m"); err != nil {
+		t.Fatal(err)
+	}
+	last := f.ended(one.ID)
+	f.endsAsOneOf(&last, nil)
 	f.balance(1)
 }
 

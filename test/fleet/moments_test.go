@@ -74,6 +74,9 @@ func (f *fleet) endsAsOneOf(s *session.Session, codes []string) {
 		f.wholeProfile(s.ID)
 		return
 	}
+	if f.starved(s) {
+		return
+	}
 	for _, code := range codes {
 		if s.Err != nil && s.Err.Code == code {
 			return
@@ -100,10 +103,9 @@ func TestEndedWhileCollecting(t *testing.T) {
 			at := s.node("far-away")
 			simulated := s.simulate(at, agents.Options{Stacks: 60_000})
 			f := s.fleet(1, nil)
-			at.set(func(w *weather) { w.delay = 20 * time.Millisecond })
+			at.set(func(w *weather) { *w = weather{delay: 20 * time.Millisecond, cutAfter: 768 << 10} })
 			one := f.start(session.Spec{PIDs: []int{1}, Duration: time.Second, Hosts: on(at.name)})
-			daemons.Until(t, "the first part of the profile is there", func() bool { return f.partial() > 256<<10 })
-			at.set(func(w *weather) { w.cut = true })
+			daemons.Until(t, "the first part of the profile is there", func() bool { return at.isCut() && f.partial() > 256<<10 })
 			had := f.partial()
 			fault.happens(f)
 			at.set(func(w *weather) { *w = weather{} })
@@ -113,6 +115,39 @@ func TestEndedWhileCollecting(t *testing.T) {
 			if fault.anew && len(fetches) < 2 || len(fetches) > 1 && fetches[len(fetches)-1] < had/2 {
 				t.Errorf("%d bytes had come, and fetches began at %v", had, fetches)
 			}
+			f.balance(1)
+		})
+	}
+}
+
+// A profile is on its slow way when the agent ends, or the profiler: the agent
+// has nothing that could be lost, and what the profiler had is there, or gone
+// with it for a reason that is told.
+func TestHostEndedWhileCollecting(t *testing.T) {
+	for _, ends := range []struct {
+		name string
+		who  func(*host) *daemons.Program
+		how  func(*daemons.Program)
+		may  []string
+	}{
+		{"agent killed", func(h *host) *daemons.Program { return h.agent }, (*daemons.Program).Kill, nil},
+		{"agent stopped", func(h *host) *daemons.Program { return h.agent }, stop, nil},
+		{"profiler killed", func(h *host) *daemons.Program { return h.profiler }, (*daemons.Program).Kill, []string{"profiler_restarted"}},
+		{"profiler stopped", func(h *host) *daemons.Program { return h.profiler }, stop, []string{"profiler_restarted"}},
+	} {
+		t.Run(ends.name, func(t *testing.T) {
+			t.Parallel()
+			f := newFleet(t, 1, nil)
+			h := f.hosts[0]
+			target := programs.Start(t, "split.c", programs.Options{})
+			one := f.start(session.Spec{PIDs: []int{target.PID}, Duration: time.Second, Hosts: on("web-01")})
+			h.set(func(w *weather) { w.delay = 300 * time.Millisecond })
+			f.await(one.ID, "its profile is collected", func(s *session.Session) bool { return s.State.Final() || s.Hosts[0].EndedBy != "" })
+			ends.how(ends.who(h))
+			ends.who(h).Start()
+			h.set(func(w *weather) { *w = weather{} })
+			last := f.ended(one.ID)
+			f.endsAsOneOf(&last, ends.may)
 			f.balance(1)
 		})
 	}
@@ -142,7 +177,9 @@ func TestEndedWhileCanceling(t *testing.T) {
 		profile bool
 	}{
 		{"poller killed", func(f *fleet) { f.poller.Kill(); f.poller.Start() }, true},
+		{"poller stopped", func(f *fleet) { f.poller.Stop(); f.poller.Start() }, true},
 		{"agent killed", func(f *fleet) { f.hosts[0].agent.Kill(); f.hosts[0].agent.Start() }, true},
+		{"agent stopped", func(f *fleet) { f.hosts[0].agent.Stop(); f.hosts[0].agent.Start() }, true},
 		{"profiler killed", func(f *fleet) { f.hosts[0].profiler.Kill(); f.hosts[0].profiler.Start() }, false},
 	} {
 		t.Run(fault.name, func(t *testing.T) {

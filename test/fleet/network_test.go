@@ -39,6 +39,7 @@ type node struct {
 // weather is what happens to the packets of a node, each way.
 type weather struct {
 	cut            bool
+	cutAfter       int // bytes; 0: never
 	delay          time.Duration
 	lose, double   float64       // shares of packets
 	shuffle        time.Duration // packets are held back by up to that, each by another time
@@ -157,6 +158,11 @@ func (n *network) send(from *node, packet []byte) {
 			return
 		}
 		w.carried++
+		if w.cutAfter > 0 {
+			if w.cutAfter -= len(packet); w.cutAfter <= 0 {
+				w.cutAfter, w.cut = 0, true
+			}
+		}
 		delay += w.delay
 		if w.shuffle > 0 {
 			delay += rand.N(w.shuffle)
@@ -181,6 +187,12 @@ func (d *node) set(change func(*weather)) {
 	d.net.mu.Lock()
 	defer d.net.mu.Unlock()
 	change(&d.weather)
+}
+
+// isCut says whether nothing is carried any more.
+func (d *node) isCut() (cut bool) {
+	d.set(func(w *weather) { cut = w.cut })
+	return cut
 }
 
 // count is how many packets were carried, and lost on purpose, since it was
