@@ -71,7 +71,7 @@ func (o *opened) get() (*object.File, error) {
 func (o *objects) of(t *target, m *process.Mapping) *opened {
 	switch m.Kind {
 	case profile.MappingVDSO:
-		if o.vdso == nil || o.vdso.err != nil {
+		if o.vdso == nil || o.vdso.vdso == nil { // not its error, which who reads the headers may just write
 			image, err := process.ReadVDSO(t.id.PID, m)
 			o.vdso = o.fresh(&opened{vdso: image, err: err})
 		}
