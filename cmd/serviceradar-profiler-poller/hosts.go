@@ -18,7 +18,7 @@ import (
 
 // slender is how connections are made of which there are thousands: most of
 // them carry a question now and then.
-var slender = []grpc.DialOption{grpc.WithSharedWriteBuffer(true), grpc.WithReadBufferSize(8 << 10)}
+var slender = []grpc.DialOption{grpc.WithReadBufferSize(8 << 10)}
 
 // reached is how the agents of a configuration are called.
 type reached struct {
