@@ -190,13 +190,13 @@ func complete(t *testing.T, pid int, duration string, happens func()) *recording
 	return r
 }
 
-// One minute at 999 Hz on every CPU, in stacks that keep changing.
-func TestMinute(t *testing.T) {
+// A long session at 999 Hz on every CPU, in stacks that keep changing.
+func TestLong(t *testing.T) {
 	if testing.Short() {
-		t.Skip("takes a minute")
+		t.Skip("takes half a minute")
 	}
 	p := start(t, "goroutines", programs.Options{})
-	complete(t, p.PID, "60s", nil).as(t, "goroutines")
+	complete(t, p.PID, "30s", nil).as(t, "goroutines")
 }
 
 // Code built without frame pointers shows whole stacks too: nearly all reach

@@ -58,7 +58,8 @@ func disturbed(lasts time.Duration, happens func(*disturbance) error) (*profile.
 		happened <- happens(d)
 		stop()
 	}()
-	p, err := profiler.Record(ctx, session.Spec{PIDs: []int{busy.PID}, Duration: lasts, Frequency: frequency},
+	// Seldom: both CPUs are busy, and have one of ours together.
+	p, err := profiler.Record(ctx, session.Spec{PIDs: []int{busy.PID}, Duration: lasts, Frequency: 99},
 		func(p session.Progress) { d.samples.Store(p.Samples) })
 	close(d.ended)
 	return p, errors.Join(err, <-happened)
