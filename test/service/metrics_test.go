@@ -37,7 +37,7 @@ func measured(variables ...string) func(*service) {
 // metrics are the values by their names and labels, as Prometheus reads them.
 func (s *service) metrics(t *testing.T) map[string]float64 {
 	t.Helper()
-	text := get(t, http.DefaultClient, "http://"+s.waitFor(t, "metrics can be read").Address+"/metrics") + ofPollers(t)
+	text := get(t, http.DefaultClient, "http://"+s.waitFor(t, "metrics can be read").Address+"/metrics")
 	values := map[string]float64{}
 	for line := range strings.Lines(text) {
 		line = strings.TrimSpace(line)
