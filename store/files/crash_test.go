@@ -3,7 +3,6 @@
 package files
 
 import (
-	"bufio"
 	"bytes"
 	"errors"
 	"fmt"
@@ -14,13 +13,13 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
-	"strings"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/carverauto/serviceradar-profiler/session"
+	"github.com/carverauto/serviceradar-profiler/store/storetest"
 )
 
 // childVariable names the directory in which a child process is to write.
@@ -126,36 +125,11 @@ func TestCrash(t *testing.T) {
 
 // killed is what a child said before it was killed, some time after so many
 // lines.
-func killed(t *testing.T, dir string, lines int, later time.Duration) (said []string) {
+func killed(t *testing.T, dir string, lines int, later time.Duration) []string {
 	t.Helper()
-	cmd := exec.Command("/proc/self/exe")
-	cmd.Env, cmd.Stderr = append(os.Environ(), childVariable+"="+dir), os.Stderr
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	for r := bufio.NewReader(out); ; {
-		line, err := r.ReadString('\n')
-		if err == io.EOF {
-			break
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		if said = append(said, strings.TrimSpace(line)); len(said) == lines {
-			time.Sleep(later)
-			if err := cmd.Process.Kill(); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
-	if err := cmd.Wait(); cmd.ProcessState.ExitCode() != -1 {
-		t.Fatalf("the child was not killed, it ended after %d lines: %v", len(said), err)
-	}
-	return said
+	child := exec.Command("/proc/self/exe")
+	child.Env = append(os.Environ(), childVariable+"="+dir)
+	return storetest.Killed(t, child, lines, later)
 }
 
 // A full disk: what has room is there, and it goes on when there is more.

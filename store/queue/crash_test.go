@@ -3,10 +3,8 @@
 package queue
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
-	"io"
 	"math"
 	"math/rand/v2"
 	"os"
@@ -19,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/carverauto/serviceradar-profiler/session"
+	"github.com/carverauto/serviceradar-profiler/store/storetest"
 )
 
 // childVariable names the directory of a child's queue, roundVariable makes what
@@ -115,36 +114,11 @@ func TestCrash(t *testing.T) {
 
 // killed is what a child said before it was killed, some time after so many
 // lines.
-func killed(t *testing.T, dir string, round, lines int, later time.Duration) (said []string) {
+func killed(t *testing.T, dir string, round, lines int, later time.Duration) []string {
 	t.Helper()
-	cmd := exec.Command("/proc/self/exe")
-	cmd.Env, cmd.Stderr = append(os.Environ(), childVariable+"="+dir, fmt.Sprintf("%s=%d", roundVariable, round)), os.Stderr
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	for r := bufio.NewReader(out); ; {
-		line, err := r.ReadString('\n')
-		if err == io.EOF {
-			break
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		if said = append(said, strings.TrimSpace(line)); len(said) == lines {
-			time.Sleep(later)
-			if err := cmd.Process.Kill(); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
-	if err := cmd.Wait(); cmd.ProcessState.ExitCode() != -1 {
-		t.Fatalf("the child was not killed, it ended after %d lines: %v", len(said), err)
-	}
-	return said
+	child := exec.Command("/proc/self/exe")
+	child.Env = append(os.Environ(), childVariable+"="+dir, fmt.Sprintf("%s=%d", roundVariable, round))
+	return storetest.Killed(t, child, lines, later)
 }
 
 // A full disk: what cannot be put is said, what is there can be delivered, and

@@ -75,12 +75,26 @@ func Crash(t *testing.T, times int, place string, open OpenPlace) {
 // killed is what a child acknowledged before it was killed.
 func killed(t *testing.T, place string, round int, random *rand.Rand) []ack {
 	t.Helper()
-	exe, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
+	child := exec.Command("/proc/self/exe", fmt.Sprint(round))
+	child.Env = append(os.Environ(), placeVariable+"="+place)
+	var acks []ack
+	for _, line := range Killed(t, child, 1+random.IntN(300), time.Duration(random.IntN(3000))*time.Microsecond) {
+		var a ack
+		if _, err := fmt.Sscanf(line, "%s %d", &a.id, &a.step); err != nil {
+			t.Fatalf("the child said %q: %v", line, err)
+		}
+		acks = append(acks, a)
 	}
-	child := exec.Command(exe, fmt.Sprint(round))
-	child.Env, child.Stderr = append(os.Environ(), placeVariable+"="+place), os.Stderr
+	return acks
+}
+
+// Killed starts a child and kills it (SIGKILL) some time after it has written so
+// many lines: by count and not by time, so that a slow machine tests as much; the
+// time on top is so that not only the moment after a line is met. It returns all
+// whole lines.
+func Killed(t *testing.T, child *exec.Cmd, lines int, later time.Duration) (said []string) {
+	t.Helper()
+	child.Stderr = os.Stderr
 	out, err := child.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -88,24 +102,15 @@ func killed(t *testing.T, place string, round int, random *rand.Rand) []ack {
 	if err := child.Start(); err != nil {
 		t.Fatal(err)
 	}
-	// By count and not by time, so that a slow machine tests as much; the time
-	// on top is so that not only the moment after a change is met.
-	after, later := random.IntN(300), time.Duration(random.IntN(3000))*time.Microsecond
-	var acks []ack
-	lines := bufio.NewReader(out)
-	for {
-		line, err := lines.ReadString('\n')
+	for r := bufio.NewReader(out); ; {
+		line, err := r.ReadString('\n')
 		if err == io.EOF {
 			break // what is left without an end of line was not acknowledged
 		}
 		if err != nil {
 			t.Fatal(err)
 		}
-		var a ack
-		if _, err := fmt.Sscanf(line, "%s %d\n", &a.id, &a.step); err != nil {
-			t.Fatalf("the child said %q: %v", line, err)
-		}
-		if acks = append(acks, a); len(acks) == after+1 {
+		if said = append(said, strings.TrimSpace(line)); len(said) == lines {
 			time.Sleep(later)
 			if err := child.Process.Kill(); err != nil {
 				t.Fatal(err)
@@ -113,9 +118,9 @@ func killed(t *testing.T, place string, round int, random *rand.Rand) []ack {
 		}
 	}
 	if err := child.Wait(); child.ProcessState.ExitCode() != -1 {
-		t.Fatalf("the child was not killed, it ended after %d changes: %v", len(acks), err)
+		t.Fatalf("the child was not killed, it ended after %d lines: %v", len(said), err)
 	}
-	return acks
+	return said
 }
 
 // ack says that a step in the life of a session was done.
