@@ -54,10 +54,10 @@ func (h *host) tryPoller() error {
 	}); err != nil {
 		return err
 	}
-	if out, err := srprof("run", "local-agent", "--pid", strconv.Itoa(h.pid), "-d", "3s", "-o", "/root/poller.folded"); err != nil {
+	if out, err := srprof("run", "local-agent", "--pid", strconv.Itoa(h.pid), "-d", "3s", "-o", "/tmp/poller.folded"); err != nil {
 		return fmt.Errorf("%w\n%s", err, out)
 	}
-	if err := rightNames("/root/poller.folded"); err != nil {
+	if err := rightNames("/tmp/poller.folded"); err != nil {
 		return err
 	}
 	if _, err := command("dpkg", "-i", deb("poller-new")); err != nil {
