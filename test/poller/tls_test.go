@@ -8,8 +8,8 @@ import (
 	"crypto/x509"
 	"os"
 	"path/filepath"
-	"strings"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 
