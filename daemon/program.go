@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/carverauto/serviceradar-profiler/interrupt"
 	"github.com/carverauto/serviceradar-profiler/version"
 )
 
@@ -42,27 +43,7 @@ type Call struct {
 // Main is the program from its beginning to its end.
 func (p *Program) Main() {
 	signal.Ignore(syscall.SIGPIPE) // who reads the log may go away
-	os.Exit(p.Run(untilSignal(), os.Args[1:], Streams{Out: os.Stdout, Err: os.Stderr}))
-}
-
-// untilSignal ends with the first signal that asks for an end. The next one ends
-// the program the usual way, however soon it comes: whoever sees that the program
-// stops may send it.
-func untilSignal() context.Context {
-	ctx, stop := context.WithCancel(context.Background())
-	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
-	go func() {
-		<-signals
-		signal.Stop(signals)
-		select {
-		case next := <-signals: // meanwhile
-			_ = syscall.Kill(os.Getpid(), next.(syscall.Signal)) // to ourselves: it cannot fail
-		default:
-		}
-		stop()
-	}()
-	return ctx
+	os.Exit(p.Run(interrupt.Context(os.Interrupt, syscall.SIGTERM), os.Args[1:], Streams{Out: os.Stdout, Err: os.Stderr}))
 }
 
 // Run is the program as a function. It returns the exit code.

@@ -6,15 +6,17 @@
 package main
 
 import (
-	"context"
 	"os"
 	"os/signal"
 	"syscall"
+
+	"github.com/carverauto/serviceradar-profiler/interrupt"
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	// After the first signal the next one ends the program the usual way.
-	context.AfterFunc(ctx, stop)
-	os.Exit(run(ctx, os.Args[1:], streams{out: os.Stdout, err: os.Stderr}))
+	ask := []os.Signal{os.Interrupt, syscall.SIGTERM}
+	if !signal.Ignored(syscall.SIGHUP) { // with nohup, a terminal that goes away is no reason to end
+		ask = append(ask, syscall.SIGHUP)
+	}
+	os.Exit(run(interrupt.Context(ask...), os.Args[1:], streams{out: os.Stdout, err: os.Stderr}))
 }

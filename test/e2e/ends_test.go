@@ -74,10 +74,11 @@ func TestTargetExecutes(t *testing.T) {
 	}
 }
 
-// Ctrl-C ends a session early, writes what there is and says so by the code.
+// Ctrl-C ends a session early, writes what there is and says so by the code; so
+// does the end of the terminal.
 func TestInterrupted(t *testing.T) {
 	p := start(t, "split.c", programs.Options{})
-	for _, signal := range []os.Signal{syscall.SIGINT, syscall.SIGTERM} {
+	for _, signal := range []os.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP} {
 		t.Run(signal.String(), func(t *testing.T) {
 			dir := t.TempDir()
 			c := command(t.Context(), dir, "--pid", strconv.Itoa(p.PID), "--frequency", often, "--duration", "1m")
