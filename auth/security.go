@@ -32,8 +32,9 @@ type Security struct {
 	TLS        Files  `json:"tls"`
 
 	// For mode spiffe.
-	TrustDomain    string `json:"trust_domain"`    // whose members are believed: "example.org"
-	WorkloadSocket string `json:"workload_socket"` // "" is unix:/run/spire/sockets/agent.sock
+	TrustDomain    string `json:"trust_domain"`     // whose members are believed: "example.org"
+	ServerSPIFFEID string `json:"server_spiffe_id"` // that servers must have; "" is what ServerName says
+	WorkloadSocket string `json:"workload_socket"`  // "" is unix:/run/spire/sockets/agent.sock
 }
 
 // Files are PEM files. Relative ones are in CertDir.
@@ -88,13 +89,22 @@ func (s *Security) ClientCredentials(dial string) (credentials.TransportCredenti
 		return newPlain(nil), nil
 	}
 	if mode == ModeSPIFFE {
-		return s.svids(s.ServerName, nil)
+		return s.svids(s.serverID(), nil)
 	}
 	k, err := newKeyring(s.files(), forClient, nil)
 	if err != nil {
 		return nil, err
 	}
 	return &mutual{keys: k, serverName: s.ServerName}, nil
+}
+
+// serverID is the one SPIFFE ID that a server must have; "" if any of the trust
+// domain will do.
+func (s *Security) serverID() string {
+	if s.ServerSPIFFEID == "" && strings.HasPrefix(s.ServerName, "spiffe:") {
+		return s.ServerName
+	}
+	return s.ServerSPIFFEID
 }
 
 // mode is the mode that can be used, or why there is none.

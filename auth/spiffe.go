@@ -38,18 +38,19 @@ type svids struct {
 }
 
 // svids begins to ask the workload API. The other side must be of the trust
-// domain; or, where serverName is a SPIFFE ID, that one.
-func (s *Security) svids(serverName string, log *slog.Logger) (*svids, error) {
+// domain; or, where a SPIFFE ID is named, that one.
+func (s *Security) svids(named string, log *slog.Logger) (*svids, error) {
 	domain, err := spiffeid.TrustDomainFromString(s.TrustDomain)
 	if err != nil {
 		return nil, &Error{Code: "trust_domain_invalid", Problem: fmt.Sprintf("security.trust_domain %q is no trust domain", s.TrustDomain), Cause: err,
 			Remedy: "say whom to believe: \"example.org\""}
 	}
 	w := &svids{authorize: tlsconfig.AuthorizeMemberOf(domain), log: newRefusals(log)}
-	if strings.HasPrefix(serverName, "spiffe:") {
-		id, err := spiffeid.FromString(serverName)
+	if named != "" {
+		id, err := spiffeid.FromString(named)
 		if err != nil {
-			return nil, &Error{Code: "server_name_invalid", Problem: fmt.Sprintf("security.server_name %q is no SPIFFE ID", serverName), Cause: err, Remedy: "write spiffe://example.org/profiler"}
+			return nil, &Error{Code: "server_name_invalid", Problem: fmt.Sprintf("%q, which servers are to have, is no SPIFFE ID", named), Cause: err,
+				Remedy: "write spiffe://example.org/profiler as security.server_spiffe_id"}
 		}
 		w.authorize = tlsconfig.AuthorizeID(id)
 	}

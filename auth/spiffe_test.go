@@ -170,6 +170,32 @@ func TestSPIFFE(t *testing.T) {
 	}
 }
 
+// Whom a server must be can be said by either key; what is no ID is refused, and
+// does not mean anybody.
+func TestSPIFFEServerID(t *testing.T) {
+	r := domainRoot(t, "example.org")
+	_, socket := workloadAPI(t, svid(t, r, "spiffe://example.org/profiler", nil))
+	address := server(t, spiffe(socket, ""), nil)
+	for _, c := range []struct{ name, id, want string }{
+		{"", "spiffe://example.org/profiler", ""},
+		{"core.example.org", "spiffe://example.org/profiler", ""},
+		{"spiffe://example.org/core", "spiffe://example.org/profiler", ""},
+		{"core.example.org", "spiffe://example.org/core", "unexpected ID"},
+		{"core.example.org", "", ""},
+	} {
+		s := spiffe(socket, c.name)
+		s.ServerSPIFFEID = c.id
+		if err := ask(t, client(t, s, address)); c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+			t.Errorf("%+v: %v", c, err)
+		}
+	}
+	s := spiffe(socket, "")
+	s.ServerSPIFFEID = "core.example.org"
+	if _, err := s.ClientCredentials(address); code(err) != "server_name_invalid" {
+		t.Errorf("%v", err)
+	}
+}
+
 // Peers without an identity of SPIFFE are refused, though TLS is in order.
 func TestSPIFFERefusesOthers(t *testing.T) {
 	r := domainRoot(t, "example.org")

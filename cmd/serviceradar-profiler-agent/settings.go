@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"strings"
+	"unicode"
 
 	"google.golang.org/grpc/credentials"
 
@@ -39,7 +40,8 @@ type settings struct {
 	source daemon.Source
 }
 
-// ignored are keys of ServiceRadar's agents that mean nothing here.
+// ignored are keys of ServiceRadar's agents, up to those of May 2026, that mean
+// nothing here.
 type ignored struct {
 	AgentName         config.Ignored `json:"agent_name,omitzero"`
 	ComponentType     config.Ignored `json:"component_type,omitzero"`
@@ -58,6 +60,14 @@ type ignored struct {
 	SyncRuntime       config.Ignored `json:"sync_runtime_enabled,omitzero"`
 	LocalOTLPEndpoint config.Ignored `json:"local_otlp_endpoint,omitzero"`
 	AddonCgroupRoot   config.Ignored `json:"addon_cgroup_root,omitzero"`
+	PluginCAFiles     config.Ignored `json:"plugin_http_trusted_ca_files,omitzero"`
+	Bumblebee         config.Ignored `json:"bumblebee,omitzero"`
+	EndpointInventory config.Ignored `json:"endpoint_inventory,omitzero"`
+	PublicEndpoints   config.Ignored `json:"k8s_public_endpoints,omitzero"`
+	KnownHostsFile    config.Ignored `json:"remote_access_known_hosts_file,omitzero"`
+	RDPEnabled        config.Ignored `json:"remote_access_rdp_enabled,omitzero"`
+	RDPAdapterPath    config.Ignored `json:"remote_access_rdp_adapter_path,omitzero"`
+	EdgeRecordSender  config.Ignored `json:"edge_record_sender,omitzero"`
 }
 
 // variablePrefix begins the names of variables of the environment that stand
@@ -130,18 +140,22 @@ func (s *settings) checkNext() error {
 	return nil
 }
 
-// checkIP lets pass what ServiceRadar's packages write where nothing is known.
+// checkIP lets pass what ServiceRadar's own files have there: a name, in those
+// for containers, and in its packages a word where nothing is known.
 func (s *settings) checkIP() error {
-	if s.placeholderIP() {
+	if s.namedIP() {
 		return nil
 	}
 	return daemon.CheckIP(s.HostIP)
 }
 
-func (s *settings) placeholderIP() bool { return strings.HasPrefix(s.HostIP, "PLACEHOLDER") }
+// namedIP says whether host_ip is no address, and no mistake in writing one.
+func (s *settings) namedIP() bool {
+	return net.ParseIP(s.HostIP) == nil && !strings.Contains(s.HostIP, ":") && strings.ContainsFunc(s.HostIP, unicode.IsLetter)
+}
 
 func (s *settings) hostIP() string {
-	if s.placeholderIP() {
+	if s.namedIP() {
 		return daemon.HostIP(s.ListenAddr, "")
 	}
 	return daemon.HostIP(s.ListenAddr, s.HostIP)
@@ -187,8 +201,8 @@ func (s *settings) notes() []string {
 	if s.Logging.OTel.Enabled {
 		notes = append(notes, "without effect here: logging.otel; collect what is written to output")
 	}
-	if s.placeholderIP() {
-		notes = append(notes, fmt.Sprintf("host_ip is %s, so it is found out: %s", s.HostIP, s.hostIP()))
+	if s.namedIP() {
+		notes = append(notes, fmt.Sprintf("host_ip is %s, which is no address, so it is found out: %s", s.HostIP, s.hostIP()))
 	}
 	if s.Access.Empty() {
 		notes = append(notes, daemon.NobodyMay)
