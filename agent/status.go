@@ -227,7 +227,7 @@ func explain(err error) *session.Error {
 	if !errors.As(err, &e) {
 		return &session.Error{Code: codeUnavailable, Kind: session.ErrUnavailable, Problem: "the profiler of this host cannot be asked", Cause: err}
 	}
-	said := &session.Error{Code: trouble(e), Kind: session.ErrUnavailable, Cause: cause{e}, RetryAfter: e.RetryAfter}
+	said := &session.Error{Code: trouble(e), Kind: session.ErrUnavailable, Cause: cause{e}, RetryAfter: e.RetryAfter, Undone: e.Undone}
 	switch said.Code {
 	case codeUnavailable:
 		said.Problem, said.Remedy, said.RetryAfter = "the profiler of this host cannot be reached", "see whether serviceradar-profiler runs there, and profiler_address in the agent's configuration", time.Second
@@ -259,7 +259,8 @@ func (c cause) Error() string {
 }
 
 func slow(err error) error {
-	return &session.Error{Code: codeSlow, Kind: session.ErrUnavailable, Problem: "no answer in time", Cause: err}
+	var e *session.Error
+	return &session.Error{Code: codeSlow, Kind: session.ErrUnavailable, Problem: "no answer in time", Cause: err, Undone: errors.As(err, &e) && e.Undone}
 }
 
 // body is a profile on its way: what breaks it is explained, too.

@@ -196,7 +196,7 @@ func (h *Host) Start(ctx context.Context, spec session.Spec) (session.Session, e
 		return session.Session{}, h.other(spec.Hosts.String())
 	}
 	if spec.Instance != "" && spec.Instance != h.instance {
-		return session.Session{}, &session.Error{Code: "other_instance", Kind: session.ErrUnavailable,
+		return session.Session{}, &session.Error{Code: "other_instance", Kind: session.ErrUnavailable, Undone: true,
 			Problem: "the profiler was started again since it was asked which life it is in", Remedy: "ask again, and then for a new session"}
 	}
 	spec.Instance = ""

@@ -3,9 +3,7 @@
 package poller
 
 import (
-	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/carverauto/serviceradar-profiler/profile"
@@ -52,6 +50,7 @@ type memory struct {
 	away    time.Time      // since when nothing was heard of the host; zero: it answers
 	tries   int            // in vain, since it last answered
 	faults  int            // answers that nobody foresaw
+	unmet   int            // how often it was gone, or in another life, before anything came to it
 	retry   time.Duration
 	fetches int // of content that was not what it was to be
 }
@@ -127,7 +126,7 @@ func observe(r *store.Run, m *memory, ru *rules, o *observation) {
 		m.doubt = false
 		none(r, m, ru, o)
 	case sawOther:
-		m.absent, m.quiet, m.sent = false, false, o.at
+		other(r, m, o)
 	case sawUnknown:
 		m.doubt = true
 	case sawRefusal:
@@ -139,11 +138,13 @@ func observe(r *store.Run, m *memory, ru *rules, o *observation) {
 		m.retry = min(max(o.err.RetryAfter, 200*time.Millisecond), 5*time.Second)
 	case sawStopping:
 		if r.ID == "" { // whatever comes to that life is refused, so nothing stands against the next one
-			r.Instance, r.Sent, r.Until = "", time.Time{}, time.Time{}
-			m.absent, m.quiet = false, false
+			unmeet(r, m)
 		}
 		nothing(r, m, ru, o)
 	case sawNothing, sawFault:
+		if neverCame(r, m, o) {
+			unmeet(r, m)
+		}
 		nothing(r, m, ru, o)
 	case sawProfile:
 		r.Size, r.Digest, r.Collected = o.size, o.digest, true
@@ -256,9 +257,36 @@ func none(r *store.Run, m *memory, ru *rules, o *observation) {
 	}
 }
 
+// neverCame says that a host has had nothing of the run, for sure, in whichever
+// life. It is not said for ever: two hosts may answer by turns.
+func neverCame(r *store.Run, m *memory, o *observation) bool {
+	return r.ID == "" && r.Instance != "" && m.absent && m.quiet && o.err != nil && o.err.Undone && m.unmet < faultsAllowed
+}
+
+// unmeet takes back that a host was met: it is asked again in which life it is.
+func unmeet(r *store.Run, m *memory) {
+	r.Instance, r.Sent, r.Until = "", time.Time{}, time.Time{}
+	m.absent, m.quiet = false, false
+	m.unmet++
+}
+
+// other takes in that the host is in another life than the one that was met. It
+// begins there if it cannot have begun before.
+func other(r *store.Run, m *memory, o *observation) {
+	if neverCame(r, m, o) {
+		unmeet(r, m)
+		return
+	}
+	m.absent, m.quiet, m.sent = false, false, o.at
+}
+
 func restarted(r *store.Run) *session.Error {
-	return &session.Error{Code: "profiler_restarted", Kind: session.ErrUnavailable,
+	e := &session.Error{Code: "profiler_restarted", Kind: session.ErrUnavailable,
 		Problem: fmt.Sprintf("the profiler of %s was started again while it had the session, and so what was sampled is gone", r.Host), Remedy: "start another one"}
+	if r.ID == "" {
+		e.Problem = fmt.Sprintf("the profiler of %s was started again when it was being handed the session: whether it had begun cannot be known any more, and it must not begin twice", r.Host)
+	}
+	return e
 }
 
 // refuse ends a run that the host will not have: when nothing is under way any
@@ -400,42 +428,4 @@ func orElse(e *session.Error, code, problem string) *session.Error {
 func kept(a, b *store.Run) bool {
 	return a.State == b.State && a.ID == b.ID && a.Command == b.Command && a.Instance == b.Instance && a.Sent.Equal(b.Sent) &&
 		a.Until.IsZero() == b.Until.IsZero() && a.EndedBy == b.EndedBy && a.Collected == b.Collected && a.Digest == b.Digest && (a.Err == nil) == (b.Err == nil)
-}
-
-// onTheWay says whether a code is about how the host is reached, and not by the
-// host: certificates are renewed, names and firewalls mended.
-func onTheWay(code string) bool {
-	switch code {
-	case "tls_refused", "handshake_failed", "no_tls", "tls_too_old", "closed_at_once", "workload_api_unavailable",
-		"unreachable", "connection_lost", "deadline", "profiler_not_trusted", "profiler_unavailable", "profiler_slow":
-		return true
-	}
-	return strings.HasPrefix(code, "certificate") || strings.HasPrefix(code, "server_")
-}
-
-// outcome is what an error of a call to a host says.
-func outcome(err error) (sight, *session.Error) {
-	var e *session.Error
-	if !errors.As(err, &e) {
-		e = &session.Error{Code: "host_error", Kind: session.ErrUnavailable, Problem: "the host could not be asked", Cause: err, Remedy: "see whether its profiler runs"}
-		return sawNothing, e
-	}
-	switch {
-	case e.Code == "other_instance":
-		return sawOther, e
-	case e.Code == "service_stopping":
-		return sawStopping, e
-	case onTheWay(e.Code), errors.Is(e.Kind, session.ErrUnavailable):
-		return sawNothing, e
-	case errors.Is(e.Kind, session.ErrBusy):
-		return sawBusy, e
-	case errors.Is(e.Kind, session.ErrNotFound):
-		return sawUnknown, e
-	case e.Code == "not_supported", e.Code == "profiler_too_old":
-		return sawRefusal, &session.Error{Code: "no_profiling", Kind: errors.ErrUnsupported, Problem: "what answers there knows no profiling", Cause: e,
-			Remedy: "install serviceradar-profiler there, or an agent of this version before it"}
-	case session.KindName(e.Kind) == "":
-		return sawFault, e
-	}
-	return sawRefusal, e
 }

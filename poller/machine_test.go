@@ -44,6 +44,7 @@ type world struct {
 	down    time.Time    // until then it cannot be reached
 	died    bool         // at least once
 	away    bool         // a call was in vain at least once
+	handed  bool         // a start may have left the poller, as far as that is known
 }
 
 // hostSession is as the host's profiler has it.
@@ -78,6 +79,7 @@ func (w *world) note(format string, args ...any) {
 
 func (w *world) crash() {
 	w.run, w.memory = w.kept, memory{sent: w.now}
+	w.handed = w.handed || w.kept.Instance != "" // as far as it knows
 }
 
 // chance is one in n, and never when nothing goes wrong any more.
@@ -119,8 +121,7 @@ func (w *world) events() {
 		}
 	}
 	if w.chance(25) {
-		w.life, w.session, w.died = w.life+1, nil, true
-		w.note("the host's profiler is started again: life %d", w.life)
+		w.restart()
 	}
 	if w.chance(25) {
 		w.down = w.now.Add(time.Duration(w.IntN(1500)) * time.Second)
@@ -139,11 +140,16 @@ func (w *world) events() {
 	}
 }
 
+func (w *world) restart() {
+	w.life, w.session, w.died = w.life+1, nil, true
+	w.note("the host's profiler is started again: life %d", w.life)
+}
+
 // start is what the host does when it is asked to begin.
 func (w *world) start(life int) *session.Error {
 	switch {
 	case life != w.life:
-		return &session.Error{Code: "other_instance", Kind: session.ErrUnavailable, Problem: "another life"}
+		return &session.Error{Code: "other_instance", Kind: session.ErrUnavailable, Problem: "another life", Undone: true}
 	case w.session != nil:
 		return nil
 	case w.IntN(12) == 0:
@@ -169,7 +175,10 @@ func (w *world) stop() {
 	}
 }
 
-var errAway = &session.Error{Code: "unreachable", Kind: session.ErrUnavailable, Problem: "no answer"}
+var (
+	errAway    = &session.Error{Code: "unreachable", Kind: session.ErrUnavailable, Problem: "no answer"}
+	errNotSent = &session.Error{Code: "unreachable", Kind: session.ErrUnavailable, Problem: "no connection", Undone: true}
+)
 
 // call is a call to the host. It is lost on the way there, or its answer on the
 // way back.
@@ -218,13 +227,28 @@ func (w *world) act(s step) observation {
 	case stepSend:
 		var life int
 		_, _ = fmt.Sscan(w.run.Instance, &life)
+		if (w.now.Before(w.down) || w.chance(10)) && !w.calm && w.IntN(2) == 0 {
+			w.away = true
+			return observation{sight: sawNothing, err: errNotSent}
+		}
+		again := w.chance(20)
+		if again { // an earlier try of the same call breaks, when the host has it already
+			w.note("a start is tried twice")
+			w.handed = true
+			_ = w.start(life)
+			if w.IntN(2) == 0 {
+				w.restart()
+			}
+		}
 		o := w.call(func() observation {
 			if e := w.start(life); e != nil {
 				sight, e := outcome(e)
+				e.Undone = e.Undone && !again
 				return observation{sight: sight, err: e}
 			}
 			return w.told()
 		})
+		w.handed = w.handed || o.sight != sawOther
 		if (o.sight == sawNothing || o.sight == sawSession) && w.chance(3) { // it was repeated on the way, or comes late
 			w.late = append(w.late, late{life, w.now.Add(time.Duration(w.Int64N(int64(w.rules.callTimeout))))})
 		}
@@ -329,7 +353,7 @@ func (w *world) reason() error {
 	ok := true
 	switch e.Code {
 	case "profiler_restarted":
-		ok = w.died
+		ok = w.died && w.handed
 	case "host_unreachable":
 		ok = w.away
 	case "canceled":

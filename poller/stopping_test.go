@@ -35,3 +35,46 @@ func TestStoppingIsNotRestarted(t *testing.T) {
 		t.Errorf("the error of a profiler that stops is taken for %s", seen)
 	}
 }
+
+// A host that dies after it was met and before it was asked begins in its next
+// life, and one that may have been asked does not.
+func TestNeverCameIsNotRestarted(t *testing.T) {
+	otherLife := &session.Error{Code: "other_instance", Kind: session.ErrUnavailable, Problem: "another life", Undone: true}
+	maybe := *otherLife
+	maybe.Undone = false
+	for _, c := range []struct {
+		name  string
+		seen  []observation
+		steps []step
+	}{
+		{"another life answers", []observation{{sight: sawOther, err: otherLife}}, []step{stepMeet}},
+		{"nobody is there", []observation{{sight: sawNothing, err: errNotSent}}, []step{stepMeet}},
+		{"no place, and then another life", []observation{{sight: sawBusy, err: &session.Error{Code: "busy", Kind: session.ErrBusy}}, {sight: sawOther, err: otherLife}}, []step{stepSend, stepMeet}},
+		{"another life answers the second try", []observation{{sight: sawOther, err: &maybe}, {sight: sawNone, instance: "second"}}, []step{stepLook, stepNone}},
+		{"no answer, and then nobody is there", []observation{{sight: sawNothing, err: errAway}, {sight: sawNothing, err: errNotSent}, {sight: sawNone, instance: "second"}}, []step{stepLook, stepLook, stepNone}},
+		{"refused on the way, and then another life", []observation{{sight: sawBusy, err: &session.Error{Code: "rate_limited", Kind: session.ErrBusy}}, {sight: sawNone, instance: "second"}}, []step{stepLook, stepNone}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			at := time.Now()
+			ru := &rules{duration: time.Second, hostTTL: time.Minute, dispatchTTL: time.Minute, callTimeout: time.Second}
+			r, m := &store.Run{HostRun: session.HostRun{Host: "web-01", State: session.StatePending}}, &memory{}
+			observe(r, m, ru, &observation{sight: sawLife, instance: "first", at: at})
+			for i, o := range c.seen {
+				at = at.Add(10 * time.Millisecond)
+				o.at = at
+				observe(r, m, ru, &o)
+				if to := next(r, m, ru); to != c.steps[i] {
+					t.Fatalf("after %s the next step is %s, want %s", o.sight, to, c.steps[i])
+				}
+			}
+			if c.steps[len(c.steps)-1] == stepMeet {
+				observe(r, m, ru, &observation{sight: sawLife, instance: "second", at: at})
+				if to := next(r, m, ru); to != stepSend || r.Instance != "second" {
+					t.Errorf("in the next life, the next step is %s: %+v", to, r)
+				}
+			} else if r.State != session.StateFailed || codeOf(r.Err) != "profiler_restarted" {
+				t.Errorf("%+v", r)
+			}
+		})
+	}
+}

@@ -12,6 +12,7 @@ package remote
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"math/rand/v2"
@@ -23,6 +24,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 
 	sessionv1 "github.com/carverauto/serviceradar-profiler/proto/session/v1"
@@ -168,15 +170,30 @@ func repeated[Q, A any](ctx context.Context, c *Client, m method[Q, A], request 
 		within, cancel = context.WithTimeout(ctx, callTimeout)
 		defer cancel()
 	}
-	for try := 1; ; try++ {
-		answer, err := m(within, request)
+	for try, left := 1, false; ; try++ {
+		var there peer.Peer // stays empty where the call never left
+		answer, err := m(within, request, grpc.Peer(&there))
 		if err == nil {
 			return answer, nil
 		}
+		broke := carriedError(status.Convert(err)) == nil
 		if try == callTries || !c.link.mayRetry(err) || pause(within, try) != nil {
-			return answer, c.link.explain(ctx, err)
+			undone := !left && (!broke || there.Addr == nil)
+			return answer, undoneOnlyIf(undone, broke, c.link.explain(ctx, err))
 		}
+		left = left || there.Addr != nil
 	}
+}
+
+// undoneOnlyIf notes in the error of a call whether it was not done, for sure.
+// Of what broke, this side alone knows; of what was answered the other side
+// does, but not of the tries before.
+func undoneOnlyIf(undone, broke bool, err error) error {
+	var e *session.Error
+	if errors.As(err, &e) {
+		e.Undone = undone && (broke || e.Undone)
+	}
+	return err
 }
 
 // mayRetry says whether an error may go away by itself at once: nobody

@@ -81,6 +81,9 @@ func statusOf(err error) *status.Status {
 	info := &errdetails.ErrorInfo{Reason: m.Code, Domain: errorDomain, Metadata: map[string]string{
 		"kind": m.Kind, "problem": m.Problem, "remedy": m.Remedy, "cause": m.Cause,
 	}}
+	if e.Undone {
+		info.Metadata["undone"] = "true"
+	}
 	details := []protoadapt.MessageV1{info}
 	if e.RetryAfter > 0 {
 		details = append(details, &errdetails.RetryInfo{RetryDelay: durationpb.New(e.RetryAfter)})
@@ -149,7 +152,7 @@ func carriedError(s *status.Status) *session.Error {
 	said := info.GetMetadata()
 	e := &session.Error{
 		Code: info.GetReason(), Kind: kindNamed(said["kind"], s.Code()), RetryAfter: retry,
-		Problem: said["problem"], Remedy: said["remedy"], Cause: textError(said["cause"]),
+		Problem: said["problem"], Remedy: said["remedy"], Cause: textError(said["cause"]), Undone: said["undone"] == "true",
 	}
 	if e.Problem == "" {
 		e.Problem = s.Message()

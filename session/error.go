@@ -36,6 +36,9 @@ type Error struct {
 	Remedy     string        // "ps -e lists the running ones"
 	Cause      error         // what the kernel or a library said; may be nil
 	RetryAfter time.Duration // when it may be different; 0 if that is not known
+	// Undone says that what was asked for was not done, for sure: the call never
+	// left, or was refused. Where it is false, that is not known.
+	Undone bool
 }
 
 // Error is the sentence: problem, cause, remedy.
