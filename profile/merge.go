@@ -50,8 +50,7 @@ type Merger struct {
 	scratch   []byte
 }
 
-// DefaultMergedSamples is how many samples a Merger keeps before it forgets. To
-// write one in pprof's format takes about a kilobyte.
+// DefaultMergedSamples is how many samples a Merger keeps before it forgets.
 const DefaultMergedSamples = 100_000
 
 // detail is what a Merger still tells samples apart by.

@@ -6,29 +6,33 @@ import (
 	"math"
 	"strings"
 
-	pb "github.com/google/pprof/profile"
-
 	"github.com/carverauto/serviceradar-profiler/profile"
 )
 
-// addMappings adds all mappings, those of the first target's executable first:
-// pprof names the profile after the first mapping's file. An executable that no
-// sample went through is added as an empty range.
-func (e *encoder) addMappings() {
+// mapping is one as it is written.
+type mapping struct {
+	id, start, limit, offset                           uint64
+	file                                               uint64 // in the string table
+	buildID                                            string
+	functions, filenames, lineNumbers, inlineFunctions bool // of its addresses are known
+}
+
+// findMappings makes e.mappings, and returns them in the order in which they are
+// written: those of the first target's executable first, because pprof names
+// the profile after the first mapping's file. An executable that no sample went
+// through is one more, an empty range.
+func (e *encoder) findMappings() []*mapping {
 	main := ""
 	if len(e.in.Meta.Targets) > 0 {
 		main = e.in.Meta.Targets[0].Command
 	}
-	e.mappings = make([]*pb.Mapping, len(e.in.Mappings))
-	var first, rest []*pb.Mapping
+	e.mappings = make([]*mapping, len(e.in.Mappings))
+	var first, rest []*mapping
 	for i := range e.in.Mappings {
 		in := &e.in.Mappings[i]
-		m := &pb.Mapping{
-			Start:   uint64(in.Start),
-			Limit:   uint64(in.Limit),
-			Offset:  uint64(max(in.Offset, 0)),
-			File:    file(in),
-			BuildID: buildID(in.BuildID),
+		m := &mapping{
+			start: uint64(in.Start), limit: uint64(in.Limit), offset: uint64(max(in.Offset, 0)),
+			file: e.text(file(in)), buildID: buildID(in.BuildID),
 		}
 		e.mappings[i] = m
 		if in.Kind == profile.MappingObject && main != "" && in.Path == main {
@@ -38,17 +42,33 @@ func (e *encoder) addMappings() {
 		}
 	}
 	if len(first) == 0 && main != "" {
-		first = []*pb.Mapping{{File: clean(main)}}
+		first = []*mapping{{file: e.text(main)}}
 	}
-	e.out.Mapping = append(first, rest...)
-	for i, m := range e.out.Mapping {
-		m.ID = uint64(i + 1)
+	all := append(first, rest...)
+	for i, m := range all {
+		m.id = uint64(i + 1)
 	}
 	e.describeMappings()
+	return all
+}
+
+func (e *encoder) addMapping(in *mapping) {
+	m := e.whole.reset()
+	m.varint(mappingID, in.id)
+	m.varint(mappingStart, in.start)
+	m.varint(mappingLimit, in.limit)
+	m.varint(mappingOffset, in.offset)
+	m.varint(mappingFile, in.file)
+	m.varint(mappingBuildID, e.cleanText(in.buildID))
+	m.bool(mappingHasFunctions, in.functions)
+	m.bool(mappingHasFilenames, in.filenames)
+	m.bool(mappingHasLineNumbers, in.lineNumbers)
+	m.bool(mappingHasInlineFrames, in.inlineFunctions)
+	e.write(fieldMapping, *m)
 }
 
 // describeMappings says what is known of each mapping's addresses. pprof looks
-// for the file and its names only where HasFunctions is false.
+// for the file and its names only where it has no functions.
 func (e *encoder) describeMappings() {
 	for i := range e.in.Addresses {
 		a := &e.in.Addresses[i]
@@ -57,32 +77,32 @@ func (e *encoder) describeMappings() {
 			continue
 		}
 		for j := range a.Frames {
-			m.HasFunctions = m.HasFunctions || !a.Frames[j].Unknown
-			m.HasFilenames = m.HasFilenames || a.Frames[j].File != ""
-			m.HasLineNumbers = m.HasLineNumbers || a.Frames[j].Line > 0
+			m.functions = m.functions || !a.Frames[j].Unknown
+			m.filenames = m.filenames || a.Frames[j].File != ""
+			m.lineNumbers = m.lineNumbers || a.Frames[j].Line > 0
 		}
-		m.HasInlineFrames = m.HasInlineFrames || len(a.Frames) > 1
+		m.inlineFunctions = m.inlineFunctions || len(a.Frames) > 1
 		if e.in.Mappings[a.Mapping].Kind == profile.MappingKernel {
-			widen(m, uint64(a.Lookup()))
+			m.widen(uint64(a.Lookup()))
 		}
 	}
 }
 
 // widen makes the kernel's mapping contain an address. Modules and BPF programs
 // lie far from the kernel's own text, whatever range was found for that.
-func widen(m *pb.Mapping, address uint64) {
+func (m *mapping) widen(address uint64) {
 	if address == math.MaxUint64 {
 		return // no half-open range contains it
 	}
-	if m.Limit == 0 {
-		m.Start, m.Limit = address, address+1
+	if m.limit == 0 {
+		m.start, m.limit = address, address+1
 		return
 	}
-	m.Start = min(m.Start, address)
-	m.Limit = max(m.Limit, address+1)
+	m.start = min(m.start, address)
+	m.limit = max(m.limit, address+1)
 }
 
-func (e *encoder) mapping(id profile.MappingID) *pb.Mapping {
+func (e *encoder) mapping(id profile.MappingID) *mapping {
 	if id < 0 || int(id) >= len(e.mappings) {
 		return nil
 	}

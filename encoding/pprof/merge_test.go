@@ -132,7 +132,7 @@ func TestMergedIsRead(t *testing.T) {
 		if d := cmp.Diff(want.Meta, got.Meta); d != "" {
 			t.Fatalf("seed %d, -at once +one by one:\n%s", seed, d)
 		}
-		if d := cmp.Diff(summary(t, encode(want)), summary(t, encode(got))); d != "" {
+		if d := cmp.Diff(summary(t, parsed(t, written(t, want))), summary(t, parsed(t, written(t, got)))); d != "" {
 			t.Fatalf("seed %d, -at once +one by one:\n%s", seed, d)
 		}
 	}

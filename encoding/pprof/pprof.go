@@ -11,100 +11,168 @@
 package pprof
 
 import (
+	"bufio"
 	"cmp"
-	"fmt"
+	"compress/gzip"
 	"io"
 	"math"
 	"math/bits"
 
-	pb "github.com/google/pprof/profile"
-
 	"github.com/carverauto/serviceradar-profiler/profile"
 )
 
-// Write writes p in pprof's format.
+// Write writes p in pprof's format, message by message: what it takes is the
+// memory of the compressor and of the tables of strings and functions, however
+// many samples there are.
 func Write(w io.Writer, p *profile.Profile) error {
-	out := encode(p)
-	if err := out.CheckValid(); err != nil {
-		return fmt.Errorf("check pprof profile: %w", err)
+	z := gzip.NewWriter(w)
+	if err := writeUncompressed(z, p); err != nil {
+		return err
 	}
-	return out.Write(w)
+	return z.Close()
 }
 
-// encoder makes a pprof profile of one of ours. IDs in the output are small and
-// count up from 1, because speedscope cuts them to 32 bits.
+// encoder writes a profile. IDs in the output are small and count up from 1,
+// because speedscope cuts them to 32 bits.
 type encoder struct {
 	in  *profile.Profile
-	out *pb.Profile
+	out *bufio.Writer // keeps the first error until it is flushed
 
-	mappings  []*pb.Mapping  // by profile.MappingID
-	locations []*pb.Location // by profile.AddressID
-	functions map[function]*pb.Function
+	mappings  []*mapping        // by profile.MappingID
+	strings   map[string]uint64 // → place in the string table; those that are not clean, too
+	texts     []string          // the string table
+	functions map[function]uint64
+	called    []function // by ID - 1
+
+	whole, part, head message // for one after the other
 }
 
-type function struct{ name, systemName, file string }
+// function is what tells functions apart: texts, by their places in the string
+// table.
+type function struct{ name, systemName, file uint64 }
 
-func encode(p *profile.Profile) *pb.Profile {
-	e := &encoder{in: p, functions: map[function]*pb.Function{}}
-	cpu := pb.ValueType{Type: "cpu", Unit: "nanoseconds"}
-	e.out = &pb.Profile{
-		SampleType:        []*pb.ValueType{{Type: "samples", Unit: "count"}, &cpu},
-		DefaultSampleType: cpu.Type,
-		PeriodType:        &pb.ValueType{Type: cpu.Type, Unit: cpu.Unit},
-		Period:            p.Meta.FrequencyHz.Period().Nanoseconds(),
-		DurationNanos:     p.Meta.DurationNs,
-		Comments:          comments(&p.Meta),
-	}
-	if !p.Meta.Start.IsZero() {
-		e.out.TimeNanos = p.Meta.Start.UnixNano()
-	}
-	e.addMappings()
-	e.addLocations()
+func writeUncompressed(w io.Writer, p *profile.Profile) error {
+	e := &encoder{in: p, out: bufio.NewWriterSize(w, 32<<10), strings: map[string]uint64{"": 0}, texts: []string{""}, functions: map[function]uint64{}}
+	e.addValueType(fieldSampleType, "samples", "count")
+	e.addValueType(fieldSampleType, "cpu", "nanoseconds")
+	all := e.findMappings()
 	e.addSamples()
-	return e.out
+	for _, m := range all {
+		e.addMapping(m)
+	}
+	e.addLocations()
+	for i, f := range e.called {
+		e.addFunction(uint64(i+1), f)
+	}
+	e.addMetadata()
+	for _, s := range e.texts { // last, because all before it adds to it
+		e.write(fieldString, message(s))
+	}
+	return e.out.Flush()
+}
+
+// write writes a field of the profile.
+func (e *encoder) write(number int, content message) {
+	e.head.reset().begin(number, len(content))
+	e.writeFields(e.head)
+	e.writeFields(content)
+}
+
+func (e *encoder) writeFields(fields message) {
+	_, _ = e.out.Write(fields) // Flush returns the error
+}
+
+// text is the place of a string in the string table, where it is clean.
+func (e *encoder) text(s string) uint64 {
+	at, ok := e.strings[s]
+	if !ok {
+		at = e.cleanText(clean(s))
+		e.strings[s] = at
+	}
+	return at
+}
+
+// cleanText is text of what is clean, as our own words are.
+func (e *encoder) cleanText(s string) uint64 {
+	at, ok := e.strings[s]
+	if !ok {
+		at = uint64(len(e.texts))
+		e.strings[s] = at
+		e.texts = append(e.texts, s)
+	}
+	return at
+}
+
+func (e *encoder) addValueType(number int, name, unit string) {
+	m := e.whole.reset()
+	m.varint(valueTypeType, e.cleanText(name))
+	m.varint(valueTypeUnit, e.cleanText(unit))
+	e.write(number, *m)
+}
+
+func (e *encoder) addMetadata() {
+	e.addValueType(fieldPeriodType, "cpu", "nanoseconds")
+	meta := &e.in.Meta
+	m := e.whole.reset()
+	if !meta.Start.IsZero() {
+		m.varint(fieldTimeNanos, uint64(meta.Start.UnixNano()))
+	}
+	m.varint(fieldDurationNanos, uint64(meta.DurationNs))
+	m.varint(fieldPeriod, uint64(meta.FrequencyHz.Period()))
+	m.varint(fieldDefaultSampleType, e.cleanText("cpu"))
+	lines := e.part.reset()
+	for _, line := range comments(meta) {
+		lines.add(e.cleanText(line))
+	}
+	m.put(fieldComment, *lines)
+	e.writeFields(*m)
 }
 
 func (e *encoder) addLocations() {
-	e.locations = make([]*pb.Location, len(e.in.Addresses))
 	for i := range e.in.Addresses {
 		a := &e.in.Addresses[i]
 		// Readers look an address up as it stands, and take that of a caller
 		// to lie inside its call instruction; Lookup puts it there. The return
 		// address itself may belong to the next line, or the next function.
 		at := uint64(a.Lookup())
-		l := &pb.Location{ID: uint64(i + 1), Address: at}
-		if m := e.mapping(a.Mapping); m != nil && m.Start <= at && at < m.Limit {
-			l.Mapping = m
+		m := e.whole.reset()
+		m.varint(locationID, uint64(i+1))
+		if in := e.mapping(a.Mapping); in != nil && in.start <= at && at < in.limit {
+			m.varint(locationMapping, in.id)
 		}
-		l.Line = e.lines(a)
-		e.locations[i] = l
+		m.varint(locationAddress, at)
+		e.putLines(m, a)
+		e.write(fieldLocation, *m)
 	}
-	e.out.Location = e.locations
 }
 
-// lines is the frames of an address, innermost first as pprof has them too. An
-// address without a name gets a function all the same: speedscope drops
-// locations that have none. Its mapping's HasFunctions tells pprof the truth.
-func (e *encoder) lines(a *profile.Address) []pb.Line {
-	if len(a.Frames) == 0 {
+// putLines puts the frames of an address, innermost first as pprof has them
+// too. An address without a name gets a function all the same: speedscope drops
+// locations that have none. Its mapping's has_functions tells pprof the truth.
+func (e *encoder) putLines(to *message, a *profile.Address) {
+	put := func(function uint64, line int) {
+		m := e.part.reset()
+		m.varint(lineFunction, function)
+		m.varint(lineLine, uint64(line))
+		to.put(locationLine, *m)
+	}
+	switch {
+	case len(a.Frames) == 0:
 		f := profile.UnknownFrame(e.in.Mapping(a.Mapping))
-		return []pb.Line{{Function: e.unknown(a, &f)}}
+		put(e.unknown(a, &f), 0)
+	case len(a.Frames) == 1 && a.Frames[0].Unknown:
+		put(e.unknown(a, &a.Frames[0]), 0)
+	default:
+		for i := range a.Frames {
+			put(e.function(&a.Frames[i]), a.Frames[i].Line)
+		}
 	}
-	if len(a.Frames) == 1 && a.Frames[0].Unknown {
-		return []pb.Line{{Function: e.unknown(a, &a.Frames[0])}}
-	}
-	lines := make([]pb.Line, len(a.Frames))
-	for i := range a.Frames {
-		lines[i].Function = e.function(&a.Frames[i])
-		lines[i].Line = int64(a.Frames[i].Line)
-	}
-	return lines
 }
 
 // unknown is the function of an address without a name. Where the address lies
 // in its object is its system name, libfoo.so+0x1234: with the build ID of the
 // mapping that is all it takes to name it later, on any machine.
-func (e *encoder) unknown(a *profile.Address, f *profile.Frame) *pb.Function {
+func (e *encoder) unknown(a *profile.Address, f *profile.Frame) uint64 {
 	if m := e.in.Mapping(a.Mapping); m != nil && a.ObjAddr != 0 {
 		named := *f
 		named.SystemName = m.Object() + "+" + a.ObjAddr.String()
@@ -113,97 +181,76 @@ func (e *encoder) unknown(a *profile.Address, f *profile.Frame) *pb.Function {
 	return e.function(f)
 }
 
-func (e *encoder) function(f *profile.Frame) *pb.Function {
-	k := function{clean(f.Name), clean(f.SystemName), clean(f.File)}
-	if k.name == "" {
-		k.name = "[unknown]"
+// function is the ID of a frame's function.
+func (e *encoder) function(f *profile.Frame) uint64 {
+	k := function{e.text(f.Name), e.text(f.SystemName), e.text(f.File)}
+	if k.name == 0 {
+		k.name = e.cleanText("[unknown]")
 	}
-	if k.systemName == "" {
+	if k.systemName == 0 {
 		k.systemName = k.name
 	}
-	if kept := e.functions[k]; kept != nil {
-		return kept
+	id, ok := e.functions[k]
+	if !ok {
+		e.called = append(e.called, k)
+		id = uint64(len(e.called))
+		e.functions[k] = id
 	}
-	added := &pb.Function{ID: uint64(len(e.out.Function) + 1), Name: k.name, SystemName: k.systemName, Filename: k.file}
-	e.functions[k] = added
-	e.out.Function = append(e.out.Function, added)
-	return added
+	return id
 }
 
-// addSamples adds the samples. What they have in common they share, because the
-// library only reads it: a merged profile has each stack many times, and the
-// labels of a thread are larger than the rest of a sample.
+func (e *encoder) addFunction(id uint64, f function) {
+	m := e.whole.reset()
+	m.varint(functionID, id)
+	m.varint(functionName, f.name)
+	m.varint(functionSystemName, f.systemName)
+	m.varint(functionFilename, f.file)
+	e.write(fieldFunction, *m)
+}
+
 func (e *encoder) addSamples() {
-	e.out.Sample = make([]*pb.Sample, len(e.in.Samples))
-	samples := make([]pb.Sample, len(e.in.Samples))
-	values := make([]int64, 2*len(samples))
-	stacks := map[*profile.AddressID][]*pb.Location{}
-	texts, numbers := map[sampleTexts]map[string][]string{}, map[sampleNumbers]map[string][]int64{}
+	period := e.in.Meta.FrequencyHz.Period().Nanoseconds()
 	for i := range e.in.Samples {
 		s := &e.in.Samples[i]
-		v := values[2*i : 2*i+2 : 2*i+2]
-		v[0], v[1] = product(s.Count, 1), cmp.Or(int64(s.Time), product(s.Count, e.out.Period))
-		text := sampleTexts{s.Comm, s.Host, s.Truncated}
-		if texts[text] == nil {
-			texts[text] = text.labels()
+		m, list := e.whole.reset(), e.part.reset()
+		for _, id := range s.Addresses {
+			list.add(uint64(id) + 1)
 		}
-		number := sampleNumbers{s.PID, s.TID, s.Host == ""}
-		if numbers[number] == nil {
-			numbers[number] = number.labels()
+		if len(s.Addresses) > 0 {
+			m.put(sampleLocation, *list)
 		}
-		samples[i] = pb.Sample{Location: e.stack(stacks, s.Addresses), Value: v, Label: texts[text], NumLabel: numbers[number]}
-		e.out.Sample[i] = &samples[i]
+		list = e.part.reset()
+		list.add(uint64(product(s.Count, 1)))
+		list.add(uint64(cmp.Or(int64(s.Time), product(s.Count, period))))
+		m.put(sampleValue, *list)
+		e.putLabels(m, s)
+		e.write(fieldSample, *m)
 	}
 }
 
-func (e *encoder) stack(known map[*profile.AddressID][]*pb.Location, ids []profile.AddressID) []*pb.Location {
-	if len(ids) == 0 {
-		return nil
+// putLabels leaves out what was forgotten of a sample of several hosts.
+func (e *encoder) putLabels(to *message, s *profile.Sample) {
+	put := func(key string, text uint64, number int) {
+		m := e.part.reset()
+		m.varint(labelKey, e.cleanText(key))
+		m.varint(labelText, text)
+		m.varint(labelNumber, uint64(number))
+		to.put(sampleLabel, *m)
 	}
-	stack, ok := known[&ids[0]]
-	if !ok || len(stack) != len(ids) {
-		stack = make([]*pb.Location, len(ids))
-		for j, id := range ids {
-			stack[j] = e.locations[id]
-		}
-		known[&ids[0]] = stack
+	name := func(s string) uint64 { return e.text(cmp.Or(s, "[unknown]")) } // pprof has no empty labels
+	put(labelComm, name(s.Comm), 0)
+	if s.Host != "" {
+		put(labelHost, name(s.Host), 0)
 	}
-	return stack
-}
-
-// sampleTexts is what a sample's labels with text are made of.
-type sampleTexts struct {
-	comm, host string
-	truncated  bool
-}
-
-func (t *sampleTexts) labels() map[string][]string {
-	labels := map[string][]string{labelComm: {cmp.Or(clean(t.comm), "[unknown]")}} // pprof has no empty labels
-	if t.host != "" {
-		labels[labelHost] = []string{cmp.Or(clean(t.host), "[unknown]")}
+	if s.Truncated {
+		put(labelTruncated, e.cleanText(yes), 0)
 	}
-	if t.truncated {
-		labels[labelTruncated] = []string{yes}
+	if s.PID != 0 || s.Host == "" {
+		put(labelPID, 0, s.PID)
 	}
-	return labels
-}
-
-// sampleNumbers is what its labels with numbers are made of.
-type sampleNumbers struct {
-	pid, tid int
-	alone    bool // not of several hosts
-}
-
-// labels leaves out what was forgotten of a sample of several hosts.
-func (n *sampleNumbers) labels() map[string][]int64 {
-	labels := map[string][]int64{}
-	if n.pid != 0 || n.alone {
-		labels[labelPID] = []int64{int64(n.pid)}
+	if s.TID != 0 || s.Host == "" {
+		put(labelTID, 0, s.TID)
 	}
-	if n.tid != 0 || n.alone {
-		labels[labelTID] = []int64{int64(n.tid)}
-	}
-	return labels
 }
 
 // Labels of samples.

@@ -5,10 +5,12 @@ package pprof
 import (
 	"bytes"
 	"errors"
+	"io"
 	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -61,7 +63,7 @@ func TestTypes(t *testing.T) {
 func TestFrequenciesMerge(t *testing.T) {
 	slow, fast := encodingtest.Example(), encodingtest.Example()
 	fast.Meta.FrequencyHz = 999
-	merged, err := pb.Merge([]*pb.Profile{encode(slow), encode(fast)})
+	merged, err := pb.Merge([]*pb.Profile{parsed(t, written(t, slow)), parsed(t, written(t, fast))})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -195,6 +197,21 @@ func TestWriteFails(t *testing.T) {
 type failingWriter struct{ err error }
 
 func (w failingWriter) Write([]byte) (int, error) { return 0, w.err }
+
+// What it takes to write a profile does not grow with its samples: most of it is
+// the compressor's.
+func TestWriteMemory(t *testing.T) {
+	large := encodingtest.Large(100_000, 50)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	if err := Write(io.Discard, large); err != nil {
+		t.Fatal(err)
+	}
+	runtime.ReadMemStats(&after)
+	if taken := after.TotalAlloc - before.TotalAlloc; taken > 8<<20 {
+		t.Errorf("%d samples took %d bytes to write", len(large.Samples), taken)
+	}
+}
 
 // go tool pprof must take what we write, and have nothing to say about it.
 func TestTool(t *testing.T) {

@@ -122,12 +122,6 @@ func (most limits) checkMessages(data []byte) error {
 	})
 }
 
-// Fields of the profile that are messages of any size, by number in profile.proto.
-const (
-	fieldSample   = 2
-	fieldLocation = 4
-)
-
 // eachField calls each with a message's fields; without content but for those
 // that say their length.
 func eachField(data []byte, each func(number uint64, content []byte) error) error {
@@ -140,20 +134,20 @@ func eachField(data []byte, each func(number uint64, content []byte) error) erro
 		skip := 0
 		var content []byte
 		switch tag & 7 {
-		case 0: // varint
+		case wireVarint:
 			if _, skip = binary.Uvarint(data); skip <= 0 {
 				return ErrFormat
 			}
-		case 1: // 64 bits
+		case wire64:
 			skip = 8
-		case 2: // as long as it says
+		case wireCounted:
 			length, size := binary.Uvarint(data)
 			if size <= 0 || length > uint64(len(data)-size) {
 				return ErrFormat
 			}
 			skip = size + int(length)
 			content = data[size:skip]
-		case 5: // 32 bits
+		case wire32:
 			skip = 4
 		default:
 			return ErrFormat

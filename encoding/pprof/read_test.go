@@ -187,7 +187,7 @@ func packed(t testing.TB, p *pb.Profile) []byte {
 func TestReadRefuses(t *testing.T) {
 	good := written(t, encodingtest.Example())
 	heap := &pb.Profile{SampleType: []*pb.ValueType{{Type: "inuse_space", Unit: "bytes"}}}
-	difference := encode(encodingtest.Example())
+	difference := parsed(t, good)
 	difference.Sample[0].Value[0] = -1
 	for _, c := range []struct {
 		label string
@@ -268,7 +268,7 @@ func flipped(data []byte) []byte {
 func FuzzRead(f *testing.F) {
 	f.Add(written(f, encodingtest.Example()))
 	var plain bytes.Buffer
-	if err := encode(encodingtest.Example()).WriteUncompressed(&plain); err != nil {
+	if err := writeUncompressed(&plain, encodingtest.Example()); err != nil {
 		f.Fatal(err)
 	}
 	f.Add(plain.Bytes())
