@@ -254,39 +254,3 @@ func TestDecisions(t *testing.T) {
 		}
 	}
 }
-
-// docs/architecture.md has each folder, and the layers as they are above.
-func TestArchitecture(t *testing.T) {
-	b, err := os.ReadFile("docs/architecture.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, folders, _ := strings.Cut(string(b), "## Folders")
-	folders, rules, ok := strings.Cut(folders, "## Rules")
-	if !ok {
-		t.Fatal("docs/architecture.md has no folders or no rules")
-	}
-	written := strings.Fields(folders)
-	for _, pattern := range []string{"*/*.go", "*/*/*.go"} {
-		files, err := filepath.Glob(pattern)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, f := range files {
-			folder, rest, _ := strings.Cut(filepath.ToSlash(f), "/")
-			if sub, _, ok := strings.Cut(rest, "/"); ok && folder == "test" {
-				folder = sub
-			}
-			if !slices.Contains(written, folder+"/") {
-				t.Errorf("docs/architecture.md does not have the folder of %s", f)
-				written = append(written, folder+"/")
-			}
-		}
-	}
-	for n, patterns := range layers[:6] {
-		line := regexp.MustCompile(`(?m)^ {7}` + string(rune('0'+n)) + `  (.*)$`).FindStringSubmatch(rules)
-		if line == nil || !slices.Equal(strings.Fields(line[1]), patterns) {
-			t.Errorf("docs/architecture.md: layer %d is %v", n, patterns)
-		}
-	}
-}
