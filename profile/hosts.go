@@ -50,9 +50,7 @@ func (p *Profile) AtOneFrequency() *Profile {
 		s.Count, rest = time/period, time%period
 		s.Time = 0
 	}
-	threads := p.Meta.Threads
-	one.Count()
-	one.Meta.Threads = threads
+	one.countSamples()
 	return &one
 }
 

@@ -6,7 +6,6 @@ import (
 	"cmp"
 	"encoding/binary"
 	"errors"
-	"hash/maphash"
 	"math"
 	"math/bits"
 	"slices"
@@ -29,12 +28,15 @@ var ErrFrequency = errors.New("it does not tell its frequency, and others do")
 //
 // What is kept is a few dozen bytes for each thread's stack, and each distinct
 // stack once. When there are more than the given number of samples, the
-// Merger forgets what few ask for (thread IDs, then PIDs, and at last which
-// host it was), and says so in the profile.
+// Merger forgets what few ask for: thread IDs, then PIDs, then which host it
+// was, and at last where rare stacks came from, further and further (see
+// shrink). It says so in the profile; how many samples there were is always
+// right.
 type Merger struct {
-	out     Profile
+	out     Profile // without its samples
 	most    int
 	forgets detail
+	depth   int  // rare stacks are cut to so many frames
 	known   bool // frequency
 	unknown bool // frequency
 
@@ -42,26 +44,18 @@ type Merger struct {
 	addresses map[mergedAddress]AddressID
 	frames    map[Frame]uint32
 	lists     map[string]uint32 // of frames, by their numbers
-	threads   map[Thread]uint32
+	threadIDs map[Thread]uint32
+	threads   []Thread // by their numbers
 	stacks    stackSet
-	samples   map[mergedSample]uint32
-	stackOf   []uint32 // by index of sample
+	sampleIDs map[mergedSample]uint32
+	samples   []mergedCount // by their numbers
 	meta      metadataMerger
 	scratch   []byte
+	stacked   []AddressID // scratch, too
 }
 
 // DefaultMergedSamples is how many samples a Merger keeps before it forgets.
 const DefaultMergedSamples = 100_000
-
-// detail is what a Merger still tells samples apart by.
-type detail uint8
-
-const (
-	keepsThreads detail = iota
-	keepsProcesses
-	keepsHosts
-	keepsNames // of threads
-)
 
 type mergedMapping struct {
 	kind    MappingKind
@@ -83,19 +77,24 @@ type mergedSample struct {
 	truncated     bool
 }
 
+// mergedCount is a sample, and how often it was seen.
+type mergedCount struct {
+	mergedSample
+	count uint64
+	time  time.Duration
+}
+
 // NewMerger returns an empty Merger that keeps so many samples in detail; 0
 // means DefaultMergedSamples.
 func NewMerger(most int) *Merger {
 	m := &Merger{
-		most:      cmp.Or(most, DefaultMergedSamples),
-		mappings:  map[mergedMapping]MappingID{},
-		addresses: map[mergedAddress]AddressID{},
-		frames:    map[Frame]uint32{},
-		lists:     map[string]uint32{},
-		stacks:    stackSet{seed: maphash.MakeSeed(), index: map[uint64]uint32{}},
-		meta:      newMetadataMerger(),
+		most:     cmp.Or(most, DefaultMergedSamples),
+		depth:    wholeStacks,
+		mappings: map[mergedMapping]MappingID{},
+		meta:     newMetadataMerger(),
 	}
-	m.forget(keepsThreads)
+	m.resetPlaces()
+	m.resetSamples()
 	return m
 }
 
@@ -112,23 +111,15 @@ func (m *Merger) Add(p *Profile, host string) error {
 	if host == "" && len(p.Meta.Hosts) == 0 {
 		host = cmp.Or(p.Meta.Host, "unknown")
 	}
-	ids := make([]AddressID, len(p.Addresses)) // plus 1; 0 for those that no sample went through yet
-	var stack []AddressID
+	ids := make([]AddressID, len(p.Addresses))
 	for i := range p.Samples {
 		s := &p.Samples[i]
-		stack = stack[:0]
-		for _, id := range s.Addresses {
-			if ids[id] == 0 {
-				ids[id] = m.address(p, &p.Addresses[id]) + 1
-			}
-			stack = append(stack, ids[id]-1)
-		}
 		t := s.Thread
 		t.Host = cmp.Or(t.Host, host)
-		m.put(t, m.stacks.id(stack), s.Truncated, s.Count, p.TimeOf(s))
+		m.put(t, m.stack(p, s.Addresses, ids), s.Truncated, s.Count, p.TimeOf(s))
 		m.meta.count(t.Host, s.Count)
-		if len(m.out.Samples) > m.most && m.forgets < keepsNames {
-			m.forget(m.forgets + 1)
+		if m.makeRoom() {
+			clear(ids) // they may be others
 		}
 	}
 	m.meta.add(&p.Meta, host)
@@ -140,67 +131,55 @@ func (m *Merger) Missing(host, why string) { m.meta.missing(host, why) }
 
 // Profile returns what was merged. The Merger is used up.
 func (m *Merger) Profile() *Profile {
+	m.addresses, m.frames, m.lists, m.threadIDs, m.sampleIDs, m.stacks.index = nil, nil, nil, nil, nil, nil // makes room
 	p := &m.out
-	threads := m.meta.finish(m.forgets)
-	p.Meta = m.meta.out
+	p.Meta = m.meta.finish(m.forgets, m.depth)
 	period := p.Meta.FrequencyHz.Period()
-	for i := range p.Samples {
-		if s := &p.Samples[i]; s.Time == times(s.Count, period) {
-			s.Time = 0
+	p.Samples = make([]Sample, len(m.samples))
+	for i, s := range m.samples {
+		if s.time == times(s.count, period) {
+			s.time = 0
 		}
+		p.Samples[i] = Sample{Thread: m.threads[s.thread], Addresses: m.stacks.all[s.stack], Truncated: s.truncated, Count: s.count, Time: s.time}
 	}
-	p.Count()
-	p.Meta.Threads = threads
+	p.countSamples()
 	return p
 }
 
 // put counts a stack.
 func (m *Merger) put(t Thread, stack uint32, truncated bool, n uint64, time time.Duration) {
 	t = m.forgets.of(t)
-	thread, ok := m.threads[t]
+	thread, ok := m.threadIDs[t]
 	if !ok {
 		thread = uint32(len(m.threads))
-		m.threads[t] = thread
+		m.threadIDs[t] = thread
+		m.threads = append(m.threads, t)
 	}
 	k := mergedSample{thread, stack, truncated}
-	i, ok := m.samples[k]
+	i, ok := m.sampleIDs[k]
 	if !ok {
-		i = uint32(len(m.out.Samples))
-		m.samples[k] = i
-		m.stackOf = append(m.stackOf, stack)
-		m.out.Samples = append(m.out.Samples, Sample{Thread: t, Addresses: m.stacks.all[stack], Truncated: truncated})
+		i = uint32(len(m.samples))
+		m.sampleIDs[k] = i
+		m.samples = append(m.samples, mergedCount{mergedSample: k})
 	}
-	s := &m.out.Samples[i]
-	s.Count += n
-	if s.Time += time; s.Time < 0 {
-		s.Time = math.MaxInt64
-	}
-}
-
-// forget merges anew what is there, by less.
-func (m *Merger) forget(d detail) {
-	samples, stackOf := m.out.Samples, m.stackOf
-	m.forgets = d
-	m.out.Samples, m.stackOf = nil, nil
-	m.threads, m.samples = map[Thread]uint32{}, map[mergedSample]uint32{}
-	for i := range samples {
-		s := &samples[i]
-		m.put(s.Thread, stackOf[i], s.Truncated, s.Count, s.Time)
+	s := &m.samples[i]
+	s.count += n
+	if s.time += time; s.time < 0 {
+		s.time = math.MaxInt64
 	}
 }
 
-// of is what is left of a thread.
-func (d detail) of(t Thread) Thread {
-	if d >= keepsProcesses {
-		t.TID = 0
+// stack numbers a stack of a profile. The ids are those of its addresses here,
+// plus 1: 0 where it is not known yet.
+func (m *Merger) stack(p *Profile, in []AddressID, ids []AddressID) uint32 {
+	m.stacked = m.stacked[:0]
+	for _, id := range in {
+		if ids[id] == 0 {
+			ids[id] = m.address(p, &p.Addresses[id]) + 1
+		}
+		m.stacked = append(m.stacked, ids[id]-1)
 	}
-	if d >= keepsHosts {
-		t.PID = 0
-	}
-	if d >= keepsNames {
-		t.Host = ""
-	}
-	return t
+	return m.stacks.id(m.stacked)
 }
 
 // address finds or adds an address of a profile.
@@ -278,35 +257,6 @@ func (m *Merger) list(frames []Frame) uint32 {
 		m.lists[string(m.scratch)] = n
 	}
 	return n
-}
-
-// stackSet is distinct stacks, found by a hash that is always confirmed by
-// comparing; the next number stands in for one that is taken.
-type stackSet struct {
-	seed    maphash.Seed
-	index   map[uint64]uint32
-	all     [][]AddressID
-	blocks  blocks
-	scratch []byte
-}
-
-func (s *stackSet) id(ids []AddressID) uint32 {
-	s.scratch = s.scratch[:0]
-	for _, id := range ids {
-		s.scratch = binary.LittleEndian.AppendUint32(s.scratch, uint32(id))
-	}
-	for h := maphash.Bytes(s.seed, s.scratch); ; h++ {
-		i, ok := s.index[h]
-		if !ok {
-			i = uint32(len(s.all))
-			s.index[h] = i
-			s.all = append(s.all, s.blocks.keep(ids))
-			return i
-		}
-		if slices.Equal(s.all[i], ids) {
-			return i
-		}
-	}
 }
 
 // times is count × period, the largest duration if that is too much.

@@ -163,9 +163,11 @@ func (m *metadataMerger) addUnnamed(in *Unnamed) {
 	u.Addresses = max(u.Addresses, in.Addresses)
 }
 
-// finish completes the metadata. It returns the number of threads.
-func (m *metadataMerger) finish(forgot detail) (threads int) {
+// finish completes the metadata, of samples that are told apart by so much, and
+// rare ones of which have so many frames.
+func (m *metadataMerger) finish(forgot detail, depth int) Metadata {
 	o := &m.out
+	o.Threads = m.threads
 	for _, h := range m.parts {
 		o.Hosts = append(o.Hosts, *h)
 		o.CPUs += h.CPUs
@@ -193,7 +195,10 @@ func (m *metadataMerger) finish(forgot detail) (threads int) {
 		o.Warn([]string{"", "Threads of one name were merged, because there are many.", "Threads and processes of one name were merged, because there are many.",
 			"The samples of all hosts were merged, because there are many: only the profile of each host says what is whose."}[forgot])
 	}
-	return m.threads
+	if depth < wholeStacks {
+		o.Warn(fmt.Sprintf("Of rare stacks only the innermost %d frames were kept, because there are many.", depth))
+	}
+	return *o
 }
 
 func (m *metadataMerger) finishUnnamed() {

@@ -197,23 +197,35 @@ func (p *Profile) Frames(s *Sample) iter.Seq2[*Address, *Frame] {
 // Count sums up the samples and fills in Meta.Counts (all but Lost, which only
 // the sampler knows) and Meta.Threads. Call it after symbolizing.
 func (p *Profile) Count() {
-	lost := p.Meta.Counts.Lost
-	c := Counts{Lost: lost}
+	p.countSamples()
 	threads := map[Thread]bool{}
+	for i := range p.Samples {
+		s := &p.Samples[i]
+		threads[Thread{Host: s.Host, PID: s.PID, TID: s.TID}] = true
+	}
+	p.Meta.Threads = len(threads)
+}
+
+func (p *Profile) countSamples() {
+	c := Counts{Lost: p.Meta.Counts.Lost}
 	for i := range p.Samples {
 		s := &p.Samples[i]
 		c.Samples += s.Count
 		if s.Truncated {
 			c.Truncated += s.Count
 		}
-		for _, f := range p.Frames(s) {
-			if f.Unknown {
-				c.Unknown += s.Count
-				break
-			}
+		if p.hasUnknown(s) {
+			c.Unknown += s.Count
 		}
-		threads[Thread{Host: s.Host, PID: s.PID, TID: s.TID}] = true
 	}
 	p.Meta.Counts = c
-	p.Meta.Threads = len(threads)
+}
+
+func (p *Profile) hasUnknown(s *Sample) bool {
+	for _, f := range p.Frames(s) {
+		if f.Unknown {
+			return true
+		}
+	}
+	return false
 }
