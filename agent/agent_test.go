@@ -7,6 +7,7 @@ import (
 	"errors"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/carverauto/serviceradar-profiler/remote"
@@ -16,8 +17,9 @@ import (
 // one is a profiler with one session, which runs until it is canceled.
 type one struct {
 	session.Runner
-	mu  sync.Mutex
-	now session.Session
+	mu   sync.Mutex
+	now  session.Session
+	gets int
 }
 
 func (o *one) Start(_ context.Context, spec session.Spec) (session.Session, error) {
@@ -30,6 +32,7 @@ func (o *one) Start(_ context.Context, spec session.Spec) (session.Session, erro
 func (o *one) Get(context.Context, session.ID) (session.Session, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	o.gets++
 	return o.now, nil
 }
 
@@ -89,6 +92,40 @@ func TestWhatIsNotAllowedAnyMoreEnds(t *testing.T) {
 			t.Errorf("%+v", s)
 		}
 	}
+}
+
+// A profiler writes down each call, and lets an agent make so many: a session
+// that is watched over takes few of them, and its end is told at once all the
+// same.
+func TestWatchingOverAsksRarely(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		profiler := &one{}
+		a, err := New(profiler, func(context.Context) (remote.Report, error) { return remote.Report{Version: "1"}, nil }, Options{Limits: DefaultLimits()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer a.Close()
+		g := &allowance{ended: make(chan session.Session, 1)}
+		if _, err := a.Start(session.WithGuard(t.Context(), g), session.Spec{PIDs: []int{1}, Duration: time.Minute, Frequency: 99}); err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		for time.Sleep(time.Minute / 2); time.Since(began) < time.Minute; time.Sleep(time.Second) {
+			profiler.mu.Lock()
+			profiler.now.Progress.Elapsed = time.Since(began)
+			profiler.mu.Unlock()
+		}
+		profiler.mu.Lock()
+		gets := profiler.gets
+		profiler.now.State = session.StateSucceeded
+		profiler.mu.Unlock()
+		if gets > 8 {
+			t.Errorf("it was asked %d times in a minute", gets)
+		}
+		if s := <-g.ended; s.State != session.StateSucceeded || time.Since(began) > time.Minute+3*time.Second {
+			t.Errorf("after %v: %+v", time.Since(began), s)
+		}
+	})
 }
 
 // What may be asked for here is bounded, also where the profiler allows more.

@@ -17,14 +17,18 @@ type ward struct {
 
 const (
 	lookEvery = time.Second
+	tellEvery = 10 * time.Second
 	maxGuards = 256 // of one session: a client that repeats its request has the same rights each time
 	lostAfter = time.Minute
 )
 
 // watchOver asks the guards again while the session waits and runs, ends what
 // none of them permits any more, and tells them how it ended. A context does not
-// go to another process, so this is what takes its place: the session is looked
-// at once a second. To watch it would make it attended.
+// go to another process, so this is what takes its place: the guards are asked
+// once a second. How far it is, the profiler is asked more rarely, because there
+// each time is a line of the audit and one of the calls that an agent has; from
+// the moment on when it should have ended, once a second, too. To watch it would
+// make it attended.
 func (a *Agent) watchOver(s *session.Session, g session.Guard) {
 	if s.State.Final() {
 		g.Ended(*s)
@@ -48,7 +52,7 @@ func (a *Agent) watchOver(s *session.Session, g session.Guard) {
 func (a *Agent) guard(last session.Session) {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
-	seen := time.Now()
+	seen, next := time.Now(), time.Now().Add(untilTold(&last))
 	for canceled := false; ; {
 		select {
 		case <-a.ctx.Done():
@@ -56,10 +60,14 @@ func (a *Agent) guard(last session.Session) {
 			return
 		case <-tick.C:
 		}
+		permitted := canceled || a.permitted(&last)
+		if permitted && time.Now().Before(next) {
+			continue
+		}
 		now, err := a.Get(a.ctx, last.ID)
 		switch {
 		case err == nil:
-			last, seen = now, time.Now()
+			last, seen, next = now, time.Now(), time.Now().Add(untilTold(&now))
 		case errors.Is(err, session.ErrNotFound), time.Since(seen) > lostAfter:
 			a.leave(last.ID)
 			a.log.Warn("a session was lost sight of", "session", last.ID, "error", err.Error())
@@ -73,15 +81,28 @@ func (a *Agent) guard(last session.Session) {
 			}
 			return
 		}
-		if !canceled && !a.permitted(&last) {
-			canceled = true
-			a.log.Warn("a session ends because nobody who asked for it may have it any more", "session", last.ID)
-			if _, err := a.profiler.Cancel(a.ctx, last.ID); err != nil && a.ctx.Err() == nil {
-				a.log.Warn("a session could not be ended", "session", last.ID, "error", err.Error())
-				canceled = false
-			}
+		if !permitted {
+			canceled, next = a.revoke(last.ID), time.Now()
 		}
 	}
+}
+
+// untilTold is for how long it is enough to know what is known of a session.
+func untilTold(s *session.Session) time.Duration {
+	if s.State != session.StateRunning {
+		return tellEvery
+	}
+	return min(tellEvery, s.Spec.Duration-s.Progress.Elapsed)
+}
+
+// revoke ends a session.
+func (a *Agent) revoke(id session.ID) (canceled bool) {
+	a.log.Warn("a session ends because nobody who asked for it may have it any more", "session", id)
+	if _, err := a.profiler.Cancel(a.ctx, id); err != nil && a.ctx.Err() == nil {
+		a.log.Warn("a session could not be ended", "session", id, "error", err.Error())
+		return false
+	}
+	return true
 }
 
 // permitted says whether one of those who asked may still sample all targets.
