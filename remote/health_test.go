@@ -5,6 +5,7 @@ package remote
 import (
 	"errors"
 	"io"
+	"log/slog"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -124,5 +125,20 @@ func TestHealthOfAPoller(t *testing.T) {
 	}
 	if _, err := client.Check(t.Context(), &health.HealthCheckRequest{Service: "AgentService"}); status.Code(err) != codes.NotFound {
 		t.Errorf("a poller takes itself for an agent: %v", err)
+	}
+}
+
+// Clients may compress what they send, as with ServiceRadar's own services, and
+// then are answered so. What is too large is refused once it is unpacked.
+func TestCompressed(t *testing.T) {
+	server := grpc.NewServer(ServerOptions(slog.New(slog.DiscardHandler))...)
+	RegisterPoller(server, "p", func() bool { return true })
+	client := health.NewHealthClient(dial(t, server))
+	if r, err := client.Check(t.Context(), &health.HealthCheckRequest{Service: "p"}, grpc.UseCompressor("gzip")); err != nil || r.GetStatus() != health.HealthCheckResponse_SERVING {
+		t.Errorf("%v, %v", r, err)
+	}
+	_, err := client.Check(t.Context(), &health.HealthCheckRequest{Service: strings.Repeat("p", maxRequest+1)}, grpc.UseCompressor("gzip"))
+	if status.Code(err) != codes.ResourceExhausted {
+		t.Errorf("%v", err)
 	}
 }
