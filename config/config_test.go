@@ -52,6 +52,7 @@ func TestBad(t *testing.T) {
 	for _, c := range []struct{ name, text, want string }{
 		{"unknown", "{\n  \"listen_adr\": \":1\"\n}", `x:2:3: there is no key "listen_adr"; did you mean "listen_addr"?`},
 		{"unknown, in an object", `{"security": {"modes": "mtls"}}`, `x:1:15: there is no key "security.modes"; did you mean "mode"?`},
+		{"a part of one", `{"concurrent": 1}`, `x:1:2: there is no key "concurrent"; did you mean "max_concurrent_sessions"?`},
 		{"case", `{"Listen_Addr": ":1"}`, `x:1:2: there is no key "Listen_Addr"; did you mean "listen_addr"?`},
 		{"misplaced", `{"security": {"cert_file": "c"}}`, `x:1:15: there is no key "security.cert_file"; "cert_file" belongs into "security.tls"`},
 		{"misplaced, outermost", `{"security": {"listen_addr": ":1"}}`, `"listen_addr" belongs into the outermost object`},

@@ -11,7 +11,8 @@ import (
 )
 
 // suggest says what an unknown key was probably meant to be: one of that name
-// in another object, or one that is spelled nearly so in the same.
+// in another object, or one that is spelled nearly so in the same, or the one
+// there that has it in its name.
 func (f *filler) suggest(key, path string, known map[string][]int) string {
 	if where, ok := f.elsewhere(key, path); ok && where == "" {
 		return fmt.Sprintf("%q belongs into the outermost object", key)
@@ -25,6 +26,9 @@ func (f *filler) suggest(key, path string, known map[string][]int) string {
 			best, least = name, d
 		}
 	}
+	if best == "" && len(key) > 3 {
+		best = only(names, func(name string) bool { return strings.Contains(name, strings.ToLower(key)) })
+	}
 	if best != "" {
 		return fmt.Sprintf("did you mean %q?", best)
 	}
@@ -33,6 +37,18 @@ func (f *filler) suggest(key, path string, known map[string][]int) string {
 		where = fmt.Sprintf("in %q", path)
 	}
 	return fmt.Sprintf("known %s: %s", where, strings.Join(names, ", "))
+}
+
+// only is the one name that is meant, if it is one.
+func only(names []string, meant func(string) bool) (one string) {
+	for _, name := range names {
+		if meant(name) && one != "" {
+			return ""
+		} else if meant(name) {
+			one = name
+		}
+	}
+	return one
 }
 
 // elsewhere is the object that has a key of that name: of several, the one
