@@ -51,6 +51,21 @@ func Identity(dir, name string) *Security {
 	return &Security{CertDir: dir, TLS: Files{Cert: name + ".pem", Key: name + "-key.pem", CA: "root.pem"}}
 }
 
+// Other is the Security of the way to another service: s where nothing is said
+// of it, and with the certificates of s where what is said names only whom to
+// expect there.
+func (s *Security) Other(of *Security) *Security {
+	if of == nil {
+		return s
+	}
+	other := *of
+	if other.Mode == "" && other.CertDir == "" && other.TLS == (Files{}) && other.TrustDomain == "" && other.WorkloadSocket == "" {
+		other = *s
+		other.ServerName, other.ServerSPIFFEID = of.ServerName, of.ServerSPIFFEID
+	}
+	return &other
+}
+
 // ServerCredentials are for a server that listens at an address. Who connects
 // and is refused is told to the log, and so is each change of the certificates.
 // Errors are *Error.

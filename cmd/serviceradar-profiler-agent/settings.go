@@ -161,15 +161,8 @@ func (s *settings) hostIP() string {
 	return daemon.HostIP(s.ListenAddr, s.HostIP)
 }
 
-func (s *settings) profilerSecurity() *auth.Security { return orElse(s.ProfilerSecurity, &s.Security) }
-func (s *settings) nextSecurity() *auth.Security     { return orElse(s.NextAgentSecurity, &s.Security) }
-
-func orElse(one, other *auth.Security) *auth.Security {
-	if one != nil {
-		return one
-	}
-	return other
-}
+func (s *settings) profilerSecurity() *auth.Security { return s.Security.Other(s.ProfilerSecurity) }
+func (s *settings) nextSecurity() *auth.Security     { return s.Security.Other(s.NextAgentSecurity) }
 
 // identities are the credentials of an agent: of its server, to the profiler,
 // and to the next agent (nil if there is none).
