@@ -253,16 +253,6 @@ func (e *encoder) putLabels(to *message, s *profile.Sample) {
 	}
 }
 
-// Labels of samples.
-const (
-	labelComm      = "comm" // of the thread
-	labelPID       = "pid"
-	labelTID       = "tid"
-	labelTruncated = "truncated" // yes, or it is not there
-	labelHost      = "host"      // in a profile of several
-	yes            = "yes"
-)
-
 // product is count × each, the largest possible value if that is too much.
 func product(count uint64, each int64) int64 {
 	high, low := bits.Mul64(count, uint64(max(each, 0)))

@@ -5,12 +5,9 @@ package pprof
 import (
 	"bytes"
 	"compress/gzip"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
-
-	pb "github.com/google/pprof/profile"
 
 	"github.com/carverauto/serviceradar-profiler/profile"
 )
@@ -28,11 +25,12 @@ var (
 // message of 150, and gzip makes a gigabyte of a megabyte. Ours have 1 to 10 MB;
 // this limit, and those for parts that follow from it, hold 500,000 stacks of 50
 // frames, and keep a hostile file from costing more than MemoryPerByte for each
-// byte of it: about a gigabyte and a half.
+// byte of it: a gigabyte.
 const MaxSize = 64 << 20
 
-// MemoryPerByte is how much memory reading may take for a byte of the limit.
-const MemoryPerByte = 24
+// MemoryPerByte is how much memory reading may take for a byte of the limit; a
+// test has the worst that is known.
+const MemoryPerByte = 16
 
 // limits are on what a profile is made of.
 type limits struct {
@@ -61,17 +59,7 @@ func ReadUpTo(r io.Reader, size int64) (*profile.Profile, error) {
 	if data, err = most.uncompressed(data); err != nil {
 		return nil, err
 	}
-	if err := most.checkMessages(data); err != nil {
-		return nil, err
-	}
-	in, err := pb.ParseUncompressed(data)
-	if err == nil {
-		err = in.CheckValid()
-	}
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrFormat, err)
-	}
-	return decode(in)
+	return most.decode(data)
 }
 
 func (most limits) readAll(r io.Reader) ([]byte, error) {
@@ -101,64 +89,24 @@ func (most limits) uncompressed(data []byte) ([]byte, error) {
 	return data, err
 }
 
-// checkMessages counts what the profile is made of, before anything is made of
-// it. A profile is one protobuf message (protobuf.dev, "Encoding"): fields, each
-// a tag (number and wire type) and a value, which may be a message again.
-func (most limits) checkMessages(data []byte) error {
+// checkMessages counts what the profile is made of, and has t take it in.
+func (most limits) checkMessages(data []byte, t *tables) error {
 	var messages, fields int64
-	return eachField(data, func(number uint64, content []byte) error {
+	count := func(field) error {
+		if fields++; fields > most.fields {
+			return fmt.Errorf("more than %d fields: %w", most.fields, ErrTooLarge)
+		}
+		return nil
+	}
+	return eachField(data, func(f field) error {
 		if messages++; messages > most.messages {
 			return fmt.Errorf("more than %d messages: %w", most.messages, ErrTooLarge)
 		}
-		if number != fieldSample && number != fieldLocation {
-			return nil // it has no parts, or few
-		}
-		return eachField(content, func(uint64, []byte) error {
-			if fields++; fields > most.fields {
-				return fmt.Errorf("more than %d fields: %w", most.fields, ErrTooLarge)
+		if f.number == fieldSample || f.number == fieldLocation { // others have few parts, or none
+			if err := eachField(f.content, count); err != nil {
+				return err
 			}
-			return nil
-		})
+		}
+		return t.add(f)
 	})
-}
-
-// eachField calls each with a message's fields; without content but for those
-// that say their length.
-func eachField(data []byte, each func(number uint64, content []byte) error) error {
-	for len(data) > 0 {
-		tag, size := binary.Uvarint(data)
-		if size <= 0 {
-			return ErrFormat
-		}
-		data = data[size:]
-		skip := 0
-		var content []byte
-		switch tag & 7 {
-		case wireVarint:
-			if _, skip = binary.Uvarint(data); skip <= 0 {
-				return ErrFormat
-			}
-		case wire64:
-			skip = 8
-		case wireCounted:
-			length, size := binary.Uvarint(data)
-			if size <= 0 || length > uint64(len(data)-size) {
-				return ErrFormat
-			}
-			skip = size + int(length)
-			content = data[size:skip]
-		case wire32:
-			skip = 4
-		default:
-			return ErrFormat
-		}
-		if skip > len(data) {
-			return ErrFormat
-		}
-		if err := each(tag>>3, content); err != nil {
-			return err
-		}
-		data = data[skip:]
-	}
-	return nil
 }

@@ -7,7 +7,9 @@ import (
 	"compress/gzip"
 	"encoding/binary"
 	"errors"
+	"runtime"
 	runtimepprof "runtime/pprof"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -213,6 +215,48 @@ func TestReadRefuses(t *testing.T) {
 	}
 	if _, err := Read(failingReader{errFailing}); !errors.Is(err, errFailing) {
 		t.Errorf("got error %v, want the reader's", err)
+	}
+}
+
+// What is made to take memory takes no more than is said of it.
+func TestReadMemory(t *testing.T) {
+	const size = 4 << 20
+	repeated := func(number int, content string, n int) (m message) {
+		for range n {
+			m.put(number, message(content))
+		}
+		return m
+	}
+	most := limitsFor(size)
+	base, err := most.uncompressed(written(t, encodingtest.Example()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	left := size - len(base) - 16
+	for _, c := range []struct {
+		label string
+		data  message
+	}{
+		{"stack", repeated(fieldSample, string(append(repeated(sampleLocation, strings.Repeat("\x01", left-32), 1), 0x10, 1, 0x10, 1)), 1)},
+		{"values", repeated(fieldSample, string(repeated(sampleValue, strings.Repeat("\x01", left-32), 1)), 1)},
+		{"comments", repeated(fieldComment, strings.Repeat("\x01", left), 1)},
+		{"string", repeated(fieldString, strings.Repeat("x", left), 1)},
+		{"strings", repeated(fieldString, "", int(most.messages)-200)},
+		{"samples", repeated(fieldSample, "\x10\x01\x10\x01", int(most.messages)-200)},
+		{"labels", repeated(fieldSample, string(append(repeated(sampleLabel, "\x08\x01\x10\x01", int(most.fields)-900), 0x10, 1, 0x10, 1)), 1)},
+		{"lines", repeated(fieldLocation, "\x08\x7f"+string(repeated(locationLine, "\x08\x01", int(most.fields)-900)), 1)},
+		{"types", repeated(fieldSampleType, "", int(most.messages)-200)},
+	} {
+		data := append(slices.Clone(base), c.data...)
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		_, err := ReadUpTo(bytes.NewReader(data), size)
+		runtime.ReadMemStats(&after)
+		each := float64(after.TotalAlloc-before.TotalAlloc) / size
+		t.Logf("%s: %d bytes, %.1f for each of the limit, %v", c.label, len(data), each, err)
+		if each > MemoryPerByte {
+			t.Errorf("%s: reading it takes %.1f bytes for each of the limit", c.label, each)
+		}
 	}
 }
 
