@@ -54,10 +54,11 @@ func (h *host) tryPoller() error {
 	}); err != nil {
 		return err
 	}
-	if out, err := srprof("run", "local-agent", "--pid", strconv.Itoa(h.pid), "-d", "3s", "-o", "/tmp/poller.folded"); err != nil {
+	profile := "/tmp/poller.folded"
+	if out, err := srprof("run", "local-agent", "--pid", strconv.Itoa(h.pid), "-d", "3s", "-o", profile); err != nil {
 		return fmt.Errorf("%w\n%s", err, out)
 	}
-	if err := rightNames("/tmp/poller.folded"); err != nil {
+	if err := errors.Join(rightNames(profile), os.Remove(profile)); err != nil {
 		return err
 	}
 	if _, err := command("dpkg", "-i", deb("poller-new")); err != nil {
