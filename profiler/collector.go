@@ -40,6 +40,7 @@ type collector struct {
 	heard   sync.WaitGroup
 	feeder  *feeder
 	ready   bool                   // at the end, a target was ready to run
+	halted  bool                   // at the end, a target was stopped by a signal
 	permit  func(process.ID) error // whether a process may be sampled; nil: any may
 
 	// draining is held while the sampler is asked for counts; before mu. It

@@ -43,8 +43,9 @@ func (c *collector) stopped(why profile.Ended) error {
 		c.meta.Warn(c.feeder.warning)
 	}
 	for _, t := range c.targets {
-		if stat := t.look(); t.running && stat.State == 'R' {
-			c.ready = true
+		if stat := t.look(); t.running {
+			c.ready = c.ready || stat.State == 'R'
+			c.halted = c.halted || stat.State == 'T' || stat.State == 't'
 		}
 	}
 	return err
@@ -139,6 +140,9 @@ func (c *collector) noSamples(m *profile.Metadata) error {
 	case used < 2*m.FrequencyHz.Period()+20*time.Millisecond && c.ready:
 		e.Problem = fmt.Sprintf("there are no samples because %s waited for a CPU: others left it %v of CPU time in %v", what, used, lasted)
 		e.Remedy = "see what else keeps the CPUs busy, or profile it for longer (--duration)"
+	case used < 2*m.FrequencyHz.Period()+20*time.Millisecond && c.halted:
+		e.Problem = fmt.Sprintf("there are no samples because %s is stopped, by a signal or a debugger: it used %v of CPU time in %v", what, used, lasted)
+		e.Remedy = "profile it when it goes on; kill -CONT makes it, if nobody debugs it"
 	case used < 2*m.FrequencyHz.Period()+20*time.Millisecond:
 		e.Problem = fmt.Sprintf("there are no samples because %s slept: it used %v of CPU time in %v", what, used, lasted)
 		e.Remedy = "profile it while it works, for longer (--duration), or at a higher --frequency"

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -186,7 +187,7 @@ func TestSessionsOfChangingTargets(t *testing.T) {
 			t.Errorf("%+v", last)
 		}
 		asleep := until(t, s, started(t, s, spec(50*time.Millisecond, target.PID)).ID, over)
-		if asleep.State != session.StateFailed || !errors.Is(asleep.Err, session.ErrNoSamples) {
+		if asleep.State != session.StateFailed || !errors.Is(asleep.Err, session.ErrNoSamples) || !strings.Contains(asleep.Err.Problem, "is stopped") {
 			t.Errorf("of a stopped process: %+v", asleep)
 		}
 	})
