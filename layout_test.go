@@ -43,7 +43,7 @@ var doors = []struct {
 	{"github.com/klauspost/compress", []string{"dwarf"}, "sections are inflated in one place, with its bounds"},
 	{"github.com/ulikunitz/xz", []string{"object"}, "what is compressed in an object is opened there, within bounds"},
 	{"go.opentelemetry.io", []string{"tracing", "test/*"}, "what is traced, and how, has one place"},
-	{"google.golang.org/grpc", []string{"remote", "auth", "tracing", "proto/*", "proto/*/*", "cmd/*", "test/*"}, "services meet as session.Runner, not as gRPC"},
+	{"google.golang.org/grpc", []string{"remote", "auth", "tracing", "daemon", "proto/*", "proto/*/*", "cmd/*", "test/*"}, "services meet as session.Runner, not as gRPC"},
 	{module + "proto/", []string{"remote", "test/*"}, "messages are a form of ours on the wire, and stay there"},
 	{"github.com/spiffe/go-spiffe", []string{"auth"}, "who a peer is, is found out in one place"},
 	{"github.com/prometheus", []string{"metrics"}, "services count; what Prometheus makes of it has one place"},

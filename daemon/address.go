@@ -25,8 +25,8 @@ func CheckListen(address string) error {
 	return nil
 }
 
-// Listen listens at an address of the configuration.
-func Listen(address string) (net.Listener, error) {
+// listen listens at an address of the configuration.
+func listen(address string) (net.Listener, error) {
 	l, err := net.Listen("tcp", address)
 	if err != nil {
 		return nil, cannotListen(address, err)

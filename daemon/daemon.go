@@ -3,8 +3,9 @@
 // Package daemon is what each of our services is as a program of a host: its
 // command line, and how it says what is wrong and with which exit code
 // ([Program]), where its configuration comes from ([Source]), its log in
-// ServiceRadar's shape ([Logging], [Outlet]), and its life between the signals
-// of who started it ([Service], [Manager]).
+// ServiceRadar's shape ([Logging], [Outlet]), its ports and who comes through
+// them ([Ports]), and its life between the signals of who started it ([Service],
+// [Manager]).
 package daemon
 
 import (

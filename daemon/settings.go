@@ -15,7 +15,7 @@ import (
 
 // NobodyMay is what must not go unnoticed: a good configuration that lets
 // nobody do anything.
-const NobodyMay = `but nobody may use it: "access.roles" gives nobody a role; for example {"access": {"roles": {"admin.serviceradar": ["admin"]}}}`
+const NobodyMay = `nobody may use it: "access.roles" gives nobody a role; for example {"access": {"roles": {"admin.serviceradar": ["admin"]}}}`
 
 // Source is what a configuration was read from.
 type Source struct {

@@ -38,7 +38,10 @@ agent would start with it.`,
 		if err != nil {
 			return daemon.Source{}, nil, err
 		}
-		_, err = s.credentials(nil)
+		if _, err := s.Security.ServerCredentials(s.ListenAddr, nil); err != nil {
+			return s.source, nil, s.source.Wrong("security", err)
+		}
+		_, err = s.identities()
 		return s.source, s.notes(), err
 	},
 	Example: func() any { return example() },

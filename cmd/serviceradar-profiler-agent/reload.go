@@ -4,8 +4,7 @@ package main
 
 import (
 	"errors"
-
-	"google.golang.org/grpc/credentials"
+	"fmt"
 
 	"github.com/carverauto/serviceradar-profiler/auth"
 	"github.com/carverauto/serviceradar-profiler/daemon"
@@ -13,11 +12,10 @@ import (
 
 // reload reads the configuration again, on SIGHUP. All of it is checked before
 // any of it is used: what is wrong changes nothing.
-func (s *service) reload() {
-	fresh, err := load(s.path)
+func (s *service) reload() (notes []string, err error) {
+	fresh, err := load(s.Path)
 	if err != nil {
-		s.Log.Error("the configuration was not read again: what was there before stays in force", "error", err.Error())
-		return
+		return nil, err
 	}
 	old := *s.settings
 	daemon.TellFixed(s.Log,
@@ -31,32 +29,13 @@ func (s *service) reload() {
 		daemon.Fixed{Key: "next_agent_security", Old: old.NextAgentSecurity, New: fresh.NextAgentSecurity},
 		daemon.Fixed{Key: "logging", Old: old.Logging, New: fresh.Logging},
 	)
-	// Both were found good by load.
-	if err := s.gate.SetPolicy(&fresh.Access); err != nil {
-		s.Log.Error("the rules of access were not changed", "error", err.Error())
-		return
-	}
-	if err := s.agent.SetLimits(fresh.Limits); err != nil {
-		s.Log.Error("the limits were not changed", "error", err.Error())
-		return
+	if err := errors.Join(s.gate.SetPolicy(&fresh.Access), s.agent.SetLimits(fresh.Limits)); err != nil { // both were found good by load
+		return nil, fmt.Errorf("%w: %w", daemon.ErrPartly, err)
 	}
 	old.Access, old.Limits = fresh.Access, fresh.Limits
 	s.settings = &old
-	if err := s.rereadCertificates(); err != nil {
+	if err := errors.Join(auth.Reread(s.Creds), s.ids.reread()); err != nil {
 		s.Log.Error("the certificates were not changed", "error", err.Error())
 	}
-	for _, note := range fresh.notes() {
-		s.Log.Warn("the configuration is good, " + note)
-	}
-	s.Log.Info("the configuration was read again", "file", s.path)
-}
-
-func (s *service) rereadCertificates() error {
-	var all []error
-	for _, c := range []credentials.TransportCredentials{s.creds.server, s.creds.profiler, s.creds.next} {
-		if c != nil {
-			all = append(all, auth.Reread(c))
-		}
-	}
-	return errors.Join(all...)
+	return fresh.notes(), nil
 }

@@ -4,9 +4,6 @@ package main
 
 import (
 	"context"
-	"fmt"
-	"net"
-	"os"
 	"runtime/debug"
 	"sync/atomic"
 
@@ -15,7 +12,6 @@ import (
 	"github.com/carverauto/serviceradar-profiler/access"
 	"github.com/carverauto/serviceradar-profiler/agent"
 	"github.com/carverauto/serviceradar-profiler/daemon"
-	"github.com/carverauto/serviceradar-profiler/privilege"
 	"github.com/carverauto/serviceradar-profiler/remote"
 	"github.com/carverauto/serviceradar-profiler/version"
 )
@@ -23,9 +19,8 @@ import (
 // service is the program at work.
 type service struct {
 	*daemon.Service
-	path     string // of the configuration
 	settings *settings
-	creds    identities
+	ids      *identities
 	client   *remote.Client // of the profiler
 	next     *remote.Next   // nil: there is none
 	agent    *agent.Agent   // before client
@@ -40,20 +35,16 @@ func serve(ctx context.Context, call *daemon.Call) error {
 	if err != nil {
 		return err
 	}
-	s := &service{Service: call.Begin("profiler-agent", &settings.Logging, &settings.source), path: call.Path, settings: settings}
+	s := &service{Service: call.Begin("profiler-agent", &settings.Logging, &settings.source), settings: settings}
 	defer s.End()
-	for _, note := range settings.notes() {
-		s.Log.Warn("the configuration is good, " + note)
-	}
-	if s.creds, err = settings.credentials(s.Log); err != nil {
+	if err = s.Open(settings.reach(), &settings.source, nil); err != nil {
 		return err
 	}
-	if err = s.Listen(settings.ListenAddr); err != nil {
+	if s.ids, err = settings.identities(); err != nil {
 		return err
 	}
-	if _, err := privilege.Keep(nil); err != nil {
-		s.Log.Warn("this program needs no privilege, and could not give up those that it has", "error", err.Error())
-	}
+	s.Notes(settings.notes())
+	s.Unprivileged()
 	debug.SetGCPercent(garbagePercent)
 	if err := s.connect(); err != nil {
 		return err
@@ -61,7 +52,6 @@ func serve(ctx context.Context, call *daemon.Call) error {
 	defer s.disconnect()
 	return s.Run(ctx, &daemon.Work{
 		Server:   s.server,
-		Within:   func(l net.Listener) net.Listener { return remote.Bounded(l, s.Log) },
 		Status:   s.status,
 		Reload:   s.reload,
 		Stop:     func() { s.stopping.Store(true) },
@@ -79,11 +69,11 @@ const (
 
 // connect makes what is called. Nothing is connected to yet.
 func (s *service) connect() (err error) {
-	if s.client, err = remote.Dial(s.settings.ProfilerAddress, s.creds.profiler, grpc.WithStaticStreamWindowSize(window)); err != nil {
+	if s.client, err = remote.Dial(s.settings.ProfilerAddress, s.ids.profiler, grpc.WithStaticStreamWindowSize(window)); err != nil {
 		return err
 	}
 	if s.settings.NextAgentAddress != "" {
-		if s.next, err = remote.DialNext(s.settings.NextAgentAddress, s.creds.next); err != nil {
+		if s.next, err = remote.DialNext(s.settings.NextAgentAddress, s.ids.next); err != nil {
 			return err
 		}
 	}
@@ -94,14 +84,10 @@ func (s *service) connect() (err error) {
 	if s.gate, err = access.New(s.agent, &s.settings.Access, s.Audit); err != nil {
 		return err
 	}
-	host, err := os.Hostname()
-	if err != nil {
-		return fmt.Errorf("find this host's name: %w", err)
-	}
-	s.server = grpc.NewServer(append(remote.AgentOptions(s.Log, s.next), grpc.Creds(s.creds.server))...)
+	s.server = s.NewServer(remote.AgentOptions(s.Log, s.next))
 	remote.NewServer(s.gate, 0).Register(s.server)
 	remote.RegisterAgent(s.server, s.gate, remote.About{
-		Host: host, HostIP: s.settings.hostIP(), Version: version.String(), AgentID: s.settings.AgentID,
+		Host: s.Host, HostIP: s.settings.hostIP(), Version: version.String(), AgentID: s.settings.AgentID,
 		Limits: s.agent.RemoteLimits, Health: s.agent.Health, Profiler: s.agent.Profiler,
 		Serving: func() bool { return !s.stopping.Load() },
 	}, s.next)

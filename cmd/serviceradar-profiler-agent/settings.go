@@ -4,19 +4,18 @@ package main
 
 import (
 	"fmt"
-	"log/slog"
 	"net"
 	"strings"
 	"unicode"
-
-	"google.golang.org/grpc/credentials"
 
 	"github.com/carverauto/serviceradar-profiler/access"
 	"github.com/carverauto/serviceradar-profiler/agent"
 	"github.com/carverauto/serviceradar-profiler/auth"
 	"github.com/carverauto/serviceradar-profiler/config"
 	"github.com/carverauto/serviceradar-profiler/daemon"
+	"github.com/carverauto/serviceradar-profiler/metrics"
 	"github.com/carverauto/serviceradar-profiler/session"
+	"github.com/carverauto/serviceradar-profiler/tracing"
 )
 
 // settings are the configuration file. Each key is in docs/agent.md. An
@@ -94,6 +93,10 @@ func example() settings {
 	return s
 }
 
+func (s *settings) reach() *daemon.Reach {
+	return &daemon.Reach{Name: name, ListenAddr: s.ListenAddr, Security: &s.Security, Metrics: &metrics.Settings{}, Tracing: &tracing.Settings{}}
+}
+
 // load reads the configuration and makes sure of it, the certificates aside.
 func load(path string) (_ *settings, err error) {
 	s := defaults()
@@ -163,27 +166,6 @@ func (s *settings) hostIP() string {
 
 func (s *settings) profilerSecurity() *auth.Security { return s.Security.Other(s.ProfilerSecurity) }
 func (s *settings) nextSecurity() *auth.Security     { return s.Security.Other(s.NextAgentSecurity) }
-
-// identities are the credentials of an agent: of its server, to the profiler,
-// and to the next agent (nil if there is none).
-type identities struct {
-	server, profiler, next credentials.TransportCredentials
-}
-
-func (s *settings) credentials(log *slog.Logger) (c identities, err error) {
-	if c.server, err = s.Security.ServerCredentials(s.ListenAddr, log); err != nil {
-		return c, s.source.Wrong("security", err)
-	}
-	if c.profiler, err = s.profilerSecurity().ClientCredentials(s.ProfilerAddress); err != nil {
-		return c, s.source.Wrong("profiler_security", err)
-	}
-	if s.NextAgentAddress != "" {
-		if c.next, err = s.nextSecurity().ClientCredentials(s.NextAgentAddress); err != nil {
-			return c, s.source.Wrong("next_agent_security", err)
-		}
-	}
-	return c, nil
-}
 
 // notes are what is good, and yet may be otherwise than it seems.
 func (s *settings) notes() []string {

@@ -13,8 +13,8 @@ import (
 func (s *service) measure() *metrics.Metrics {
 	return metrics.NewFleet(version.String(), func() (metrics.State, metrics.Fleet) {
 		h := s.poller.Health()
-		now := metrics.State{Healthy: h.Healthy, Running: h.Running, Pending: h.Queued, Connections: s.connections.Open(),
-			LogLinesLost: s.Lines.Lost(), CertExpires: auth.Expires(s.creds)}
+		now := metrics.State{Healthy: h.Healthy, Running: h.Running, Pending: h.Queued, Connections: s.Connections.Open(),
+			LogLinesLost: s.Lines.Lost(), CertExpires: auth.Expires(s.Creds)}
 		now.Kept, now.KeptBytes = s.poller.Kept()
 		stats, waiting := s.poller.Stats(), s.queue.Stats()
 		of := metrics.Fleet{Hosts: stats.Hosts, Runs: stats.Runs, StoreErrors: stats.StoreErrors, Collected: stats.Collected,

@@ -4,6 +4,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"reflect"
 
 	"github.com/carverauto/serviceradar-profiler/auth"
@@ -12,42 +13,33 @@ import (
 
 // reload reads the configuration again, on SIGHUP. All of it is checked before
 // any of it is used: what is wrong changes nothing.
-func (s *service) reload() (taken bool) {
-	fresh, err := load(s.path)
+func (s *service) reload() (notes []string, err error) {
+	fresh, err := load(s.Path)
 	if err != nil {
-		s.Log.Error("the configuration was not read again: what was there before stays in force", "error", err.Error())
-		return false
+		return nil, err
 	}
 	s.keepFixed(fresh)
 	reached, err := newReached(fresh, s.reached.ids, s.reached)
 	if err != nil {
-		s.Log.Error("the configuration was not read again: what was there before stays in force", "error", err.Error())
-		return false
+		return nil, err
 	}
 	// All of it was found good by now.
 	if err := errors.Join(s.gate.SetPolicy(&fresh.Access), s.poller.SetLimits(fresh.Limits), s.poller.SetHosts(reached.hosts(fresh))); err != nil {
-		s.Log.Error("not all of the configuration is in force", "error", err.Error())
-		return false
+		return nil, fmt.Errorf("%w: %w", daemon.ErrPartly, err)
 	}
-	taken = true
 	if !reflect.DeepEqual(fresh.Config, s.settings.Config) {
-		if err := s.beginChecking(fresh, reached); err != nil {
-			s.Log.Error("nothing is checked any more", "error", err.Error())
-			taken = false
+		if e := s.beginChecking(fresh, reached); e != nil {
+			err = fmt.Errorf("%w: nothing is checked any more: %w", daemon.ErrPartly, e)
 		}
 	}
 	if err := s.reached.closeBut(reached); err != nil {
 		s.Log.Warn("a connection could not be closed", "error", err.Error())
 	}
 	s.settings, s.reached = fresh, reached
-	if err := errors.Join(auth.Reread(s.creds), s.reached.ids.reread()); err != nil {
+	if err := errors.Join(auth.Reread(s.Creds), s.reached.ids.reread()); err != nil {
 		s.Log.Error("the certificates were not changed", "error", err.Error())
 	}
-	for _, note := range fresh.notes() {
-		s.Log.Warn(goodBut + note)
-	}
-	s.Log.Info("the configuration was read again", "file", s.path, "hosts", len(fresh.Agents))
-	return taken
+	return fresh.notes(), err
 }
 
 // keepFixed tells of what stays as it is until a restart, and keeps it so.

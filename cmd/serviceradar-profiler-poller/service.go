@@ -6,35 +6,25 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
-	"os"
 	"path/filepath"
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials"
 
 	"github.com/carverauto/serviceradar-profiler/access"
-	"github.com/carverauto/serviceradar-profiler/auth"
 	"github.com/carverauto/serviceradar-profiler/daemon"
-	"github.com/carverauto/serviceradar-profiler/metrics"
 	"github.com/carverauto/serviceradar-profiler/poller"
-	"github.com/carverauto/serviceradar-profiler/privilege"
 	"github.com/carverauto/serviceradar-profiler/remote"
 	"github.com/carverauto/serviceradar-profiler/session"
 	"github.com/carverauto/serviceradar-profiler/store/files"
 	"github.com/carverauto/serviceradar-profiler/store/queue"
 	"github.com/carverauto/serviceradar-profiler/store/sqlite"
-	"github.com/carverauto/serviceradar-profiler/tracing"
-	"github.com/carverauto/serviceradar-profiler/version"
 )
 
 // service is the program at work.
 type service struct {
 	*daemon.Service
-	path     string // of the configuration
 	settings *settings
-	creds    credentials.TransportCredentials // of the server
 	reached  *reached
 	core     *remote.CoreClient // nil: there is none
 
@@ -42,18 +32,11 @@ type service struct {
 	store *sqlite.Store
 	queue *queue.Queue // of reports to core
 
-	poller      *poller.Poller
-	gate        *access.Gate // before poller
-	checking    *checking    // nil: there is nothing to check
-	server      *grpc.Server
-	connections remote.Connections
-	metrics     *metrics.Metrics
-	scrapes     *metrics.Server
-	tracing     *tracing.Tracing
+	poller   *poller.Poller
+	gate     *access.Gate // before poller
+	checking *checking    // nil: there is nothing to check
+	server   *grpc.Server
 }
-
-// goodBut is before what may be otherwise than the configuration seems.
-const goodBut = "the configuration is good, but: "
 
 // serve runs the service until ctx is over.
 func serve(ctx context.Context, call *daemon.Call) (err error) {
@@ -61,22 +44,13 @@ func serve(ctx context.Context, call *daemon.Call) (err error) {
 	if err != nil {
 		return err
 	}
-	s := &service{Service: call.Begin("profiler-poller", &settings.Logging, &settings.source), path: call.Path, settings: settings}
+	s := &service{Service: call.Begin("profiler-poller", &settings.Logging, &settings.source), settings: settings}
 	defer s.End()
-	for _, note := range settings.notes() {
-		s.Log.Warn(goodBut + note)
-	}
-	if settings.Metrics.ListenAddr != "" {
-		s.metrics = s.measure()
-	}
-	if err := s.listen(); err != nil {
+	if err := s.Open(settings.reach(), &settings.source, s.measure); err != nil {
 		return err
 	}
-	defer s.scrapes.Close()
-	defer s.sendSpans()
-	if _, err := privilege.Keep(nil); err != nil {
-		s.Log.Warn("this program needs no privilege, and could not give up those that it has", "error", err.Error())
-	}
+	s.Notes(settings.notes())
+	s.Unprivileged()
 	defer func() { err = errors.Join(err, s.close()) }()
 	if err := s.open(ctx); err != nil {
 		return err
@@ -85,37 +59,15 @@ func serve(ctx context.Context, call *daemon.Call) (err error) {
 		return err
 	}
 	s.register()
-	s.scrapes.Serve(s.metrics, s.Log)
 	return s.Run(ctx, &daemon.Work{
 		Server:   s.server,
-		Within:   func(l net.Listener) net.Listener { return remote.Bounded(l, s.Log) },
 		Status:   s.status,
 		Answers:  s.answers,
-		Reload:   func() { s.metrics.Reloaded(s.reload()) },
+		Reload:   s.reload,
 		Stop:     s.stop,
 		Stopping: "sessions go on on the hosts, and are collected when this program is back",
 		About:    []any{"hosts", len(settings.Agents), "core", settings.CoreAddress, "data_dir", settings.DataDir},
 	})
-}
-
-// listen finds the certificates and opens the ports.
-func (s *service) listen() (err error) {
-	c := s.settings
-	if s.creds, err = c.Security.ServerCredentials(c.ListenAddr, s.Log); err != nil {
-		return c.source.Wrong("security", err)
-	}
-	hostname, err := os.Hostname()
-	if err != nil {
-		return fmt.Errorf("find this host's name: %w", err)
-	}
-	if s.tracing, err = tracing.Start(&c.Tracing, tracing.About{Name: name, Version: version.String(), Host: hostname}, s.Log); err != nil {
-		return c.source.Wrong("tracing", err)
-	}
-	if err = s.Listen(c.ListenAddr); err != nil {
-		return err
-	}
-	s.scrapes, err = metrics.Listen(&c.Metrics, auth.HTTPS(s.creds))
-	return err
 }
 
 // open opens what is kept in the directory, and goes on with it.
@@ -142,14 +94,14 @@ func (s *service) open(ctx context.Context) (err error) {
 		return err
 	}
 	s.poller, err = poller.New(poller.Options{Store: s.store, Files: profiles, Hosts: s.reached.hosts(c), Limits: c.Limits, Spool: c.DataDir, Log: s.Log,
-		Changed: func(now session.Session) { s.metrics.FleetSession(&now) }})
+		Changed: func(now session.Session) { s.Metrics.FleetSession(&now) }})
 	return err
 }
 
 // connect makes what is before the poller, and what goes on beside it.
 func (s *service) connect() (err error) {
 	c := s.settings
-	if s.gate, err = access.NewFleet(s.tracing.Fleet(s.poller), &c.Access, s.Audit); err != nil {
+	if s.gate, err = access.NewFleet(s.Tracing.Fleet(s.poller), &c.Access, s.Audit); err != nil {
 		return err
 	}
 	if c.CoreAddress != "" {
@@ -162,13 +114,8 @@ func (s *service) connect() (err error) {
 
 // register puts all that is served onto the server.
 func (s *service) register() {
-	s.connections.Failed = s.metrics.RPCFailed
-	options := append(remote.ServerOptions(s.Log), grpc.Creds(&remote.Counted{TransportCredentials: s.creds, Refused: s.metrics.ConnectionRefused}), grpc.StatsHandler(&s.connections))
-	if calls := s.tracing.Calls(); calls != nil {
-		options = append(options, grpc.StatsHandler(calls))
-	}
-	s.server = grpc.NewServer(options...)
-	remote.NewServer(s.metrics.Runner(s.gate), 0).Register(s.server)
+	s.server = s.NewServer(remote.ServerOptions(s.Log))
+	remote.NewServer(s.Metrics.Runner(s.gate), 0).Register(s.server)
 	remote.RegisterPoller(s.server, s.settings.ServiceName, func() bool { return s.poller.Health().Healthy })
 }
 
@@ -190,17 +137,8 @@ func (s *service) answers(ctx context.Context) error {
 	return nil // a disk that is full does not get larger by another start
 }
 
-const (
-	stopTime  = 10 * time.Second // for what is being written down
-	spansTime = 2 * time.Second  // for what tracing has not sent yet
-)
-
-// sendSpans sends those of the last calls.
-func (s *service) sendSpans() {
-	ctx, cancel := context.WithTimeout(context.Background(), spansTime)
-	defer cancel()
-	s.tracing.Close(ctx)
-}
+// stopTime is for what is being written down.
+const stopTime = 10 * time.Second
 
 // stop ends gracefully: what is known is written down already.
 func (s *service) stop() {

@@ -77,6 +77,10 @@ func example() settings {
 	return s
 }
 
+func (s *settings) reach() *daemon.Reach {
+	return &daemon.Reach{Name: name, ListenAddr: s.ListenAddr, Security: &s.Security, Metrics: &s.Metrics, Tracing: &s.Tracing}
+}
+
 // load reads the configuration and makes sure of it, the certificates aside.
 func load(path string) (_ *settings, err error) {
 	s := defaults()

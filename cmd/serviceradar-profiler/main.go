@@ -40,11 +40,7 @@ wrong, a line each. Exit code 0 if the service would start with it.`,
 		if _, err := s.Security.ServerCredentials(s.ListenAddr, nil); err != nil {
 			return s.source, nil, s.source.Wrong("security", err)
 		}
-		var notes []string
-		if s.Access.Empty() {
-			notes = append(notes, daemon.NobodyMay)
-		}
-		return s.source, notes, nil
+		return s.source, s.notes(), nil
 	},
 	Example: func() any { return example() },
 }

@@ -14,8 +14,8 @@ import (
 func (s *service) measure() *metrics.Metrics {
 	return metrics.New(version.String(), func() metrics.State {
 		h := s.sessions.Health()
-		now := metrics.State{Healthy: h.Healthy, Running: h.Running, Pending: h.Queued, Connections: s.connections.Open(),
-			LogLinesLost: s.Lines.Lost(), CertExpires: auth.Expires(s.creds), KernelMemory: -1}
+		now := metrics.State{Healthy: h.Healthy, Running: h.Running, Pending: h.Queued, Connections: s.Connections.Open(),
+			LogLinesLost: s.Lines.Lost(), CertExpires: auth.Expires(s.Creds), KernelMemory: -1}
 		now.Kept, now.KeptBytes = s.sessions.Kept()
 		if n, err := process.KernelMemory(); err == nil { // it cannot where /proc does not show it
 			now.KernelMemory = n

@@ -3,17 +3,19 @@
 package main
 
 import (
+	"errors"
+	"fmt"
+
 	"github.com/carverauto/serviceradar-profiler/auth"
 	"github.com/carverauto/serviceradar-profiler/daemon"
 )
 
 // reload reads the configuration again, on SIGHUP. All of it is checked before
 // any of it is used: what is wrong changes nothing.
-func (s *service) reload() (taken bool) {
-	fresh, err := load(s.path)
+func (s *service) reload() (notes []string, err error) {
+	fresh, err := load(s.Path)
 	if err != nil {
-		s.Log.Error("the configuration was not read again: what was there before stays in force", "error", err.Error())
-		return false
+		return nil, err
 	}
 	old := s.settings
 	daemon.TellFixed(s.Log,
@@ -28,22 +30,12 @@ func (s *service) reload() (taken bool) {
 	)
 	fresh.ListenAddr, fresh.HostIP, fresh.Security, fresh.Logging, fresh.Metrics, fresh.Tracing = old.ListenAddr, old.HostIP, old.Security, old.Logging, old.Metrics, old.Tracing
 	fresh.Profiler.SpoolDir, fresh.Profiler.ChunkSizeBytes = old.Profiler.SpoolDir, old.Profiler.ChunkSizeBytes
-	// Both were found good by load.
-	if err := s.gate.SetPolicy(&fresh.Access); err != nil {
-		s.Log.Error("the rules of access were not changed", "error", err.Error())
-		return false
-	}
-	if err := s.sessions.SetLimits(fresh.Profiler); err != nil {
-		s.Log.Error("the limits were not changed", "error", err.Error())
-		return false
+	if err := errors.Join(s.gate.SetPolicy(&fresh.Access), s.sessions.SetLimits(fresh.Profiler)); err != nil { // both were found good by load
+		return nil, fmt.Errorf("%w: %w", daemon.ErrPartly, err)
 	}
 	s.settings = fresh
-	if err := auth.Reread(s.creds); err != nil {
+	if err := auth.Reread(s.Creds); err != nil {
 		s.Log.Error("the certificates were not changed", "error", err.Error())
 	}
-	if fresh.Access.Empty() {
-		s.Log.Warn(goodBut + daemon.NobodyMay)
-	}
-	s.Log.Info("the configuration was read again", "file", s.path)
-	return true
+	return fresh.notes(), nil
 }

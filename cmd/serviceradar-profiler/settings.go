@@ -43,6 +43,10 @@ func example() settings {
 	return s
 }
 
+func (s *settings) reach() *daemon.Reach {
+	return &daemon.Reach{Name: name, ListenAddr: s.ListenAddr, Security: &s.Security, Metrics: &s.Metrics, Tracing: &s.Tracing}
+}
+
 // load reads the configuration and makes sure of it, the certificates aside.
 func load(path string) (_ *settings, err error) {
 	s := defaults()
@@ -58,4 +62,12 @@ func load(path string) (_ *settings, err error) {
 		daemon.Checked{Key: "metrics", Err: s.Metrics.Validate(&s.Security)},
 		daemon.Checked{Key: "tracing", Err: s.Tracing.Validate()},
 	)
+}
+
+// notes are what is good, and yet may be otherwise than it seems.
+func (s *settings) notes() []string {
+	if s.Access.Empty() {
+		return []string{daemon.NobodyMay}
+	}
+	return nil
 }
