@@ -23,6 +23,7 @@ import (
 	"github.com/carverauto/serviceradar-profiler/auth"
 	"github.com/carverauto/serviceradar-profiler/proto/monitoring"
 	"github.com/carverauto/serviceradar-profiler/remote"
+	"github.com/carverauto/serviceradar-profiler/test/daemons"
 )
 
 // free is a port that nobody has at this moment.
@@ -76,7 +77,7 @@ func TestInFiveMinutes(t *testing.T) {
 	script = strings.NewReplacer("/etc/serviceradar", etc, "50084", profilerPort, "50085", agentPort, "50051", realPort).Replace(script)
 	script += "test -s flame.html\necho done\nwait\n"
 	c := exec.Command("bash", "-c", script)
-	c.Env = append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"), "SRPROF_AGENT_PROFILER_ADDRESS=127.0.0.1:"+profilerPort) // which is the default but for the port
+	c.Env = append(os.Environ(), "PATH="+daemons.Path("")+":"+os.Getenv("PATH"), "SRPROF_AGENT_PROFILER_ADDRESS=127.0.0.1:"+profilerPort) // which is the default but for the port
 	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	file, err := os.Create(filepath.Join(t.TempDir(), "said"))
 	if err != nil {
@@ -100,7 +101,7 @@ func TestInFiveMinutes(t *testing.T) {
 		}
 		return string(b)
 	}
-	until(t, "all commands are done", func() bool {
+	daemons.Until(t, "all commands are done", func() bool {
 		select {
 		case err := <-ended:
 			ended <- err
@@ -125,14 +126,14 @@ func TestInFiveMinutes(t *testing.T) {
 
 // Ours before the real agent in one program, as docs/serviceradar.md has it.
 func TestInTheRealAgent(t *testing.T) {
-	certs := certificates(t)
+	certs := daemons.Certificates(t)
 	inMemory := bufconn.Listen(1 << 20)
 	theirs := grpc.NewServer()
 	monitoring.RegisterAgentServiceServer(theirs, realAgent{})
 	go func() { _ = theirs.Serve(inMemory) }() // it ends by Stop
 	t.Cleanup(theirs.Stop)
 
-	client := dialed(t, certs, "agent", profilerAt(t, certs, "127.0.0.1:0", "").address)
+	client := dialed(t, certs, "agent", profilerAt(t, certs, "127.0.0.1:0", "").Address)
 	profiling, err := agent.New(client, client.Report, agent.Options{Limits: agent.DefaultLimits()})
 	if err != nil {
 		t.Fatal(err)
@@ -149,7 +150,7 @@ func TestInTheRealAgent(t *testing.T) {
 		remote.RegisterAgent(server, gate, remote.About{Host: "h", AgentID: "web1", Version: "1", Limits: profiling.RemoteLimits,
 			Health: profiling.Health, Profiler: profiling.Profiler, Serving: func() bool { return true }}, next)
 	})
-	until(t, "the profiler is there", func() bool { return profiling.Status().State == agent.StateReady })
+	daemons.Until(t, "the profiler is there", func() bool { return profiling.Status().State == agent.StateReady })
 	p := &poller{of: august, conn: connect(t, certs, "poller", address), sequences: map[string]string{}}
 	all := p.poll(t, []check{{"profiler", "ebpf", "", false}, {"port", "ssh", "127.0.0.1:22", false}})
 	if !all["ebpf"].available || object(t, all["ssh"].data)["by"] != "the real agent" {

@@ -23,6 +23,7 @@ import (
 	"github.com/carverauto/serviceradar-profiler/proto/monitoring"
 	"github.com/carverauto/serviceradar-profiler/proto/profiler"
 	"github.com/carverauto/serviceradar-profiler/session"
+	"github.com/carverauto/serviceradar-profiler/test/daemons"
 )
 
 // aPollersTime is what a real poller gives all checks together.
@@ -63,14 +64,14 @@ type faulty struct {
 
 func newFaulty(t *testing.T) *faulty {
 	t.Helper()
-	f := &faulty{station: &station{certs: certificates(t)}}
+	f := &faulty{station: &station{certs: daemons.Certificates(t)}}
 	f.profiler = profilerAt(t, f.certs, "127.0.0.1:0", `"profiler": {"max_concurrent_sessions": 1},`)
-	f.agent = agentBefore(t, f.certs, f.profiler.address, `"limits": {"call_timeout_seconds": 2},`, "")
-	f.agent.waitFor(t, "the profiler is")
-	f.conn = connect(t, f.certs, "poller", f.agent.address)
+	f.agent = agentBefore(t, f.certs, f.profiler.Address, `"limits": {"call_timeout_seconds": 2},`, "")
+	f.agent.WaitFor("the profiler is")
+	f.conn = connect(t, f.certs, "poller", f.agent.Address)
 	state := func(in *monitoring.TriggerProfilingRequest, wanted monitoring.TriggerProfilingResponse_State) string {
 		var out *monitoring.TriggerProfilingResponse
-		until(t, wanted.String(), func() bool {
+		daemons.Until(t, wanted.String(), func() bool {
 			out = trigger(t, f.conn, in)
 			return out.GetState() == wanted
 		})
@@ -103,7 +104,7 @@ func (f *faulty) allSay(t *testing.T, code ...string) {
 func (f *faulty) awaitState(t *testing.T, state string) map[string]any {
 	t.Helper()
 	var of map[string]any
-	until(t, "the profiler is "+state, func() bool {
+	daemons.Until(t, "the profiler is "+state, func() bool {
 		_, of = profilerStatus(t, f.conn)
 		return of["state"] == state
 	})
@@ -114,7 +115,7 @@ func (f *faulty) awaitState(t *testing.T, state string) map[string]any {
 // say so in time, the status since when; then it is found again by itself.
 func TestProfilerKilledAndRestarted(t *testing.T) {
 	f := newFaulty(t)
-	client := dialed(t, f.certs, "admin", f.agent.address)
+	client := dialed(t, f.certs, "admin", f.agent.Address)
 	watched := make(chan error, 1)
 	go func() {
 		var last error
@@ -124,7 +125,7 @@ func TestProfilerKilledAndRestarted(t *testing.T) {
 		watched <- last
 	}()
 	killed := time.Now()
-	f.profiler.kill()
+	f.profiler.Kill()
 	f.allSay(t, "profiler_unavailable")
 	away := f.awaitState(t, "away")
 	since, err := time.Parse(time.RFC3339, fmt.Sprint(away["since"]))
@@ -142,7 +143,7 @@ func TestProfilerKilledAndRestarted(t *testing.T) {
 	if err := <-watched; !errors.As(err, &e) || e.Code != "profiler_unavailable" {
 		t.Errorf("the watch ends with %v", err)
 	}
-	f.profiler = profilerAt(t, f.certs, f.profiler.address, "")
+	f.profiler = profilerAt(t, f.certs, f.profiler.Address, "")
 	f.awaitState(t, "ready")
 	for _, id := range []string{f.ended, f.running, f.waiting} {
 		if o := resultsOf(t, f.conn, id); o["code"] != "no_such_session" {
@@ -161,7 +162,7 @@ func TestProfilerKilledAndRestarted(t *testing.T) {
 // A profiler that hangs, and goes on.
 func TestProfilerHangs(t *testing.T) {
 	f := newFaulty(t)
-	f.profiler.signal(t, syscall.SIGSTOP)
+	f.profiler.Signal(syscall.SIGSTOP)
 	f.allSay(t, "profiler_slow")
 	if away := f.awaitState(t, "away"); away["code"] != "profiler_slow" {
 		t.Errorf("%v", away)
@@ -171,7 +172,7 @@ func TestProfilerHangs(t *testing.T) {
 	if took := time.Since(began); took > 10*time.Second {
 		t.Errorf("the status took %v: it asks nobody", took)
 	}
-	f.profiler.signal(t, syscall.SIGCONT)
+	f.profiler.Signal(syscall.SIGCONT)
 	f.awaitState(t, "ready")
 	if o := resultsOf(t, f.conn, f.ended); hottest(t, fmt.Sprint(o["folded"])) != "hot_a" {
 		t.Errorf("%v", o)
@@ -179,11 +180,11 @@ func TestProfilerHangs(t *testing.T) {
 	if out := trigger(t, f.conn, &monitoring.TriggerProfilingRequest{RequestId: "running", ProcessIds: []int32{f.runPID}, DurationSeconds: 300}); out.GetSessionId() != f.running || !out.GetSuccess() {
 		t.Errorf("%v", out)
 	}
-	client := dialed(t, f.certs, "admin", f.agent.address)
+	client := dialed(t, f.certs, "admin", f.agent.Address)
 	if s, err := client.Cancel(t.Context(), session.ID(f.running)); err != nil || s.State != session.StateCanceled {
 		t.Errorf("%+v, %v", s, err)
 	}
-	until(t, "the one that waited ends", func() bool {
+	daemons.Until(t, "the one that waited ends", func() bool {
 		s, err := client.Get(t.Context(), session.ID(f.waiting))
 		return err == nil && s.State.Final()
 	})
@@ -199,11 +200,11 @@ func TestProfilerReplaced(t *testing.T) {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	h := newStation(t, "", "")
-	conn := connect(t, h.certs, "poller", h.agent.address)
-	h.profiler.kill()
+	conn := connect(t, h.certs, "poller", h.agent.Address)
+	h.profiler.Kill()
 	h.profiler = start(t, "serviceradar-profiler", fmt.Sprintf(`{"listen_addr": %q, "security": %s, "access": {"roles": {"agent.serviceradar": ["admin"]}, %s}}`,
-		h.profiler.address, security(h.certs, "profiler"), often), func(c *exec.Cmd) { c.Path = filepath.Join(dir, "serviceradar-profiler") })
-	until(t, "the new version is seen", func() bool {
+		h.profiler.Address, security(h.certs, "profiler"), often), func(c *exec.Cmd) { c.Path = filepath.Join(dir, "serviceradar-profiler") })
+	daemons.Until(t, "the new version is seen", func() bool {
 		_, of := profilerStatus(t, conn)
 		return of["state"] == "ready" && of["version"] == "9.8.7"
 	})
@@ -219,7 +220,7 @@ type firstProfiler struct {
 
 // What is at profiler_address, and is not the profiler that it should be.
 func TestWhatIsNoProfiler(t *testing.T) {
-	certs, others := certificates(t), certificates(t)
+	certs, others := daemons.Certificates(t), daemons.Certificates(t)
 	silent, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -242,7 +243,7 @@ func TestWhatIsNoProfiler(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			agent := agentBefore(t, certs, c.address, `"limits": {"call_timeout_seconds": 3},`, "")
-			conn := connect(t, certs, "poller", agent.address)
+			conn := connect(t, certs, "poller", agent.Address)
 			began := time.Now()
 			out := trigger(t, conn, &monitoring.TriggerProfilingRequest{ProcessIds: []int32{1}})
 			if !strings.Contains(c.code, out.GetErrorCode()) || out.GetErrorCode() == "" || !strings.Contains(out.GetMessage(), "; ") || time.Since(began) > aPollersTime {
@@ -250,7 +251,7 @@ func TestWhatIsNoProfiler(t *testing.T) {
 			}
 			var of map[string]any
 			var available bool
-			until(t, "it is away", func() bool {
+			daemons.Until(t, "it is away", func() bool {
 				available, of = profilerStatus(t, conn)
 				return of["state"] == "away"
 			})
@@ -258,7 +259,7 @@ func TestWhatIsNoProfiler(t *testing.T) {
 				t.Errorf("%v", of)
 			}
 			var e *session.Error
-			if _, err := dialed(t, certs, "admin", agent.address).Get(t.Context(), "x"); !errors.As(err, &e) || !strings.Contains(c.code, e.Code) || errors.Is(err, session.ErrForbidden) {
+			if _, err := dialed(t, certs, "admin", agent.Address).Get(t.Context(), "x"); !errors.As(err, &e) || !strings.Contains(c.code, e.Code) || errors.Is(err, session.ErrForbidden) {
 				t.Errorf("%v", err)
 			}
 		})
@@ -268,12 +269,12 @@ func TestWhatIsNoProfiler(t *testing.T) {
 // The agent's own certificate, expired or of another authority, is what is
 // told, and not that whoever asks has a wrong one.
 func TestAgentIsNotTrusted(t *testing.T) {
-	certs, others := certificates(t), certificates(t)
+	certs, others := daemons.Certificates(t), daemons.Certificates(t)
 	profiler := profilerAt(t, certs, "127.0.0.1:0", "")
 	foreign := auth.Identity(others, "agent")
-	agent := agentBefore(t, certs, profiler.address, fmt.Sprintf(`"profiler_security": {"tls": {"cert_file": %q, "key_file": %q, "ca_file": %q}},`,
+	agent := agentBefore(t, certs, profiler.Address, fmt.Sprintf(`"profiler_security": {"tls": {"cert_file": %q, "key_file": %q, "ca_file": %q}},`,
 		filepath.Join(foreign.CertDir, "agent.pem"), filepath.Join(foreign.CertDir, "agent-key.pem"), filepath.Join(certs, "root.pem")), "")
-	out := trigger(t, connect(t, certs, "poller", agent.address), &monitoring.TriggerProfilingRequest{ProcessIds: []int32{1}})
+	out := trigger(t, connect(t, certs, "poller", agent.Address), &monitoring.TriggerProfilingRequest{ProcessIds: []int32{1}})
 	if out.GetErrorCode() != "profiler_not_trusted" || !strings.Contains(out.GetMessage(), "authority") {
 		t.Errorf("%v", out)
 	}

@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"os"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -18,6 +17,7 @@ import (
 	"github.com/carverauto/serviceradar-profiler/auth"
 	"github.com/carverauto/serviceradar-profiler/remote"
 	"github.com/carverauto/serviceradar-profiler/session"
+	"github.com/carverauto/serviceradar-profiler/test/daemons"
 	"github.com/carverauto/serviceradar-profiler/test/programs"
 )
 
@@ -31,21 +31,12 @@ func only(t testing.TB, f session.Fleet) session.Host {
 	return all[0]
 }
 
-// said says whether a line of the log has all of some texts.
-func (p *program) said(texts ...string) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return slices.ContainsFunc(p.raw, func(l string) bool {
-		return !slices.ContainsFunc(texts, func(text string) bool { return !strings.Contains(l, text) })
-	})
-}
-
 // A process is found by its name, and sampled, through both services as they
 // are installed. Both write down what was asked for, and what it meant.
 func TestStartByName(t *testing.T) {
 	needs(t)
 	h := newStation(t, "", "")
-	client := dialed(t, h.certs, "admin", h.agent.address)
+	client := dialed(t, h.certs, "admin", h.agent.Address)
 	name := fmt.Sprintf("shop%d", os.Getpid())
 	p := programs.Start(t, "split.c", programs.Options{As: name})
 	spec := session.Spec{Select: session.Selector{Name: name}, Duration: 30 * time.Second, Frequency: 199}
@@ -57,7 +48,7 @@ func TestStartByName(t *testing.T) {
 	if err != nil || !slices.Equal(began.Spec.PIDs, []int{p.PID}) || began.Host != matches[0].Host {
 		t.Fatalf("%+v, %v", began, err)
 	}
-	until(t, "200 samples", func() bool {
+	daemons.Until(t, "200 samples", func() bool {
 		now, err := client.Get(t.Context(), began.ID)
 		if err != nil {
 			t.Fatal(err)
@@ -81,9 +72,9 @@ func TestStartByName(t *testing.T) {
 	if got := hottest(t, string(b)); got != "hot_a" {
 		t.Errorf("the hottest function is %s", got)
 	}
-	for _, p := range []*program{h.agent, h.profiler} {
-		until(t, "a line of the audit", func() bool {
-			return p.said(`"call":"start"`, `"answer":"allowed"`, fmt.Sprintf(`"selector":"name %s"`, name), fmt.Sprintf(`"name":"%s"`, name), string(began.ID))
+	for _, p := range []*daemons.Program{h.agent, h.profiler} {
+		daemons.Until(t, "a line of the audit", func() bool {
+			return p.Said(`"call":"start"`, `"answer":"allowed"`, fmt.Sprintf(`"selector":"name %s"`, name), fmt.Sprintf(`"name":"%s"`, name), string(began.ID))
 		})
 	}
 }
@@ -93,20 +84,20 @@ func TestStartByName(t *testing.T) {
 func TestInstance(t *testing.T) {
 	needs(t)
 	h := newStation(t, "", "")
-	client := dialed(t, h.certs, "admin", h.agent.address)
+	client := dialed(t, h.certs, "admin", h.agent.Address)
 	first := only(t, client)
 	if first.State != session.HostReady || first.Instance == "" || first.Err != nil {
 		t.Fatalf("%+v", first)
 	}
-	h.agent.kill()
-	again := agentBefore(t, h.certs, h.profiler.address, "", "")
-	again.waitFor(t, "the profiler is")
-	client = dialed(t, h.certs, "admin", again.address)
+	h.agent.Kill()
+	again := agentBefore(t, h.certs, h.profiler.Address, "", "")
+	again.WaitFor("the profiler is")
+	client = dialed(t, h.certs, "admin", again.Address)
 	if now := only(t, client); now.Instance != first.Instance || now.Name != first.Name {
 		t.Errorf("after a restart of the agent: %+v, before %+v", now, first)
 	}
 
-	h.profiler.kill()
+	h.profiler.Kill()
 	if now := only(t, client); now.State != session.HostAway || now.Err == nil || now.Err.Code != "profiler_unavailable" || now.Instance != "" || now.Name != first.Name || now.Since.IsZero() {
 		t.Errorf("without a profiler: %+v", now)
 	}
@@ -115,8 +106,8 @@ func TestInstance(t *testing.T) {
 	_, err = client.Start(t.Context(), session.Spec{Select: session.Selector{Name: "a"}, Duration: time.Second, Frequency: 99})
 	wantsCode(t, err, session.ErrUnavailable, "profiler_unavailable")
 
-	profilerAt(t, h.certs, h.profiler.address, "")
-	until(t, "the host is back", func() bool { return only(t, client).State == session.HostReady })
+	profilerAt(t, h.certs, h.profiler.Address, "")
+	daemons.Until(t, "the host is back", func() bool { return only(t, client).State == session.HostReady })
 	if now := only(t, client); now.Instance == first.Instance || now.Instance == "" || now.Err != nil {
 		t.Errorf("after a restart of the profiler: %+v", now)
 	}

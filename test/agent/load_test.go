@@ -23,6 +23,7 @@ import (
 	"github.com/carverauto/serviceradar-profiler/proto/monitoring"
 	"github.com/carverauto/serviceradar-profiler/remote"
 	"github.com/carverauto/serviceradar-profiler/session"
+	"github.com/carverauto/serviceradar-profiler/test/daemons"
 )
 
 const (
@@ -68,15 +69,15 @@ func (s *shelf) Fetch(_ context.Context, _ session.ID, want session.Want) (*sess
 }
 
 // agentOfShelf is the real agent before it.
-func agentOfShelf(t *testing.T, size int64) (s *shelf, certs string, agent *program) {
+func agentOfShelf(t *testing.T, size int64) (s *shelf, certs string, agent *daemons.Program) {
 	t.Helper()
-	s, certs = newShelf(t, size), certificates(t)
+	s, certs = newShelf(t, size), daemons.Certificates(t)
 	address := listen(t, certs, "profiler", remote.ServerOptions(slog.New(slog.DiscardHandler)), func(g *grpc.Server) {
 		remote.NewServer(s, 0).Register(g)
 		remote.RegisterServiceRadar(g, s, remote.About{Version: "this", Limits: func() remote.Limits { return remote.Limits{} }, Health: func() remote.Health { return remote.Health{Healthy: true} }})
 	})
 	agent = agentBefore(t, certs, address, "", "")
-	agent.waitFor(t, "the profiler is there")
+	agent.WaitFor("the profiler is there")
 	return s, certs, agent
 }
 
@@ -86,7 +87,7 @@ func TestLargeProfilePasses(t *testing.T) {
 		t.Skip("200 MB")
 	}
 	s, certs, agent := agentOfShelf(t, largeProfile)
-	c, err := dialed(t, certs, "admin", agent.address).Fetch(t.Context(), "x", session.Want{})
+	c, err := dialed(t, certs, "admin", agent.Address).Fetch(t.Context(), "x", session.Want{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -95,7 +96,7 @@ func TestLargeProfilePasses(t *testing.T) {
 	if n, err := io.Copy(sum, c.Body); err != nil || n != s.size || hex.EncodeToString(sum.Sum(nil)) != s.digest {
 		t.Fatalf("%d bytes, %v", n, err)
 	}
-	peak := agent.memory(t, "VmHWM")
+	peak := agent.Memory("VmHWM")
 	t.Logf("the agent took %.1f MB at most", float64(peak)/1e6)
 	if peak > agentMemory {
 		t.Errorf("the agent took %d bytes", peak)
@@ -107,7 +108,7 @@ func TestSlowReaders(t *testing.T) {
 	s, certs, agent := agentOfShelf(t, 8<<20)
 	var stalled []*session.Content
 	for range 4 {
-		client := dialed(t, certs, "admin", agent.address)
+		client := dialed(t, certs, "admin", agent.Address)
 		for range 5 {
 			c, err := client.Fetch(t.Context(), "x", session.Want{})
 			if err != nil {
@@ -120,7 +121,7 @@ func TestSlowReaders(t *testing.T) {
 			stalled = append(stalled, c)
 		}
 	}
-	c, err := dialed(t, certs, "poller", agent.address).Fetch(t.Context(), "x", session.Want{})
+	c, err := dialed(t, certs, "poller", agent.Address).Fetch(t.Context(), "x", session.Want{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -128,7 +129,7 @@ func TestSlowReaders(t *testing.T) {
 	if n, err := io.Copy(io.Discard, c.Body); err != nil || n != s.size {
 		t.Errorf("somebody else has %d bytes, %v", n, err)
 	}
-	peak := agent.memory(t, "VmHWM")
+	peak := agent.Memory("VmHWM")
 	t.Logf("the agent took %.1f MB at most for %d stalled readers", float64(peak)/1e6, len(stalled))
 	if peak > agentMemory {
 		t.Errorf("the agent took %d bytes", peak)
@@ -146,8 +147,8 @@ func TestThousandCallsAtOnce(t *testing.T) {
 	var wg sync.WaitGroup
 	var answered atomic.Int64
 	for range 10 {
-		conn := connect(t, h.certs, "poller", h.agent.address)
-		client := dialed(t, h.certs, "admin", h.agent.address)
+		conn := connect(t, h.certs, "poller", h.agent.Address)
+		client := dialed(t, h.certs, "admin", h.agent.Address)
 		checks := monitoring.NewAgentServiceClient(conn)
 		calls := []func(ctx context.Context) error{
 			func(ctx context.Context) error {
@@ -176,7 +177,7 @@ func TestThousandCallsAtOnce(t *testing.T) {
 		}
 		for i := range 100 {
 			wg.Go(func() {
-				ctx, cancel := context.WithTimeout(t.Context(), hangs)
+				ctx, cancel := context.WithTimeout(t.Context(), daemons.Hangs)
 				defer cancel()
 				if err := calls[i%len(calls)](ctx); err != nil {
 					t.Errorf("call %d: %v", i%len(calls), err)
@@ -187,12 +188,12 @@ func TestThousandCallsAtOnce(t *testing.T) {
 		}
 	}
 	wg.Wait()
-	peak := h.agent.memory(t, "VmHWM")
+	peak := h.agent.Memory("VmHWM")
 	t.Logf("%d calls were answered; the agent took %.1f MB at most", answered.Load(), float64(peak)/1e6)
 	if peak > 2*agentMemory { // each call has buffers of its own, all at one moment
 		t.Errorf("the agent took %d bytes", peak)
 	}
-	all, err := dialed(t, h.certs, "admin", h.agent.address).List(t.Context(), session.Filter{})
+	all, err := dialed(t, h.certs, "admin", h.agent.Address).List(t.Context(), session.Filter{})
 	if err != nil || len(all) != 1 {
 		t.Errorf("%d sessions came of one request, %v", len(all), err)
 	}

@@ -6,8 +6,6 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -26,6 +24,7 @@ import (
 	"github.com/carverauto/serviceradar-profiler/proto/monitoring"
 	legacy "github.com/carverauto/serviceradar-profiler/proto/profiler"
 	sessionv1 "github.com/carverauto/serviceradar-profiler/proto/session/v1"
+	"github.com/carverauto/serviceradar-profiler/test/daemons"
 	"github.com/carverauto/serviceradar-profiler/test/pki"
 	"github.com/carverauto/serviceradar-profiler/test/programs"
 )
@@ -175,22 +174,22 @@ func TestWhoMayWhat(t *testing.T) {
 	if _, err := auth.WriteTryoutCertificates(certs, auth.Tryout{KeepKey: true}); err != nil {
 		t.Fatal(err)
 	}
-	readable(t, certs)
-	others := certificates(t)
+	daemons.Readable(t, certs)
+	others := daemons.Certificates(t)
 	profiler := profilerAt(t, certs, "127.0.0.1:0", "")
 	barred := programs.Start(t, "shared.c", programs.Options{})
 	agent := start(t, "serviceradar-profiler-agent", fmt.Sprintf(`{"listen_addr": "127.0.0.1:0", "profiler_address": %q, "security": %s, "next_agent_address": %q,
 		"access": {"roles": {"admin.serviceradar": ["admin"], "poller.serviceradar": ["operator"], "agent.serviceradar": ["viewer"], "starter": ["starter"]},
 		"permissions": {"starter": ["profiling:start"]}, "scope": {"never": [{"pids": [%d]}]}, %s}}`,
-		profiler.address, security(certs, "agent"), realAgentAt(t, certs), barred.PID, often), nil)
-	agent.waitFor(t, "the profiler is")
+		profiler.Address, security(certs, "agent"), realAgentAt(t, certs), barred.PID, often), nil)
+	agent.WaitFor("the profiler is")
 	p := &permitted{pid: int32(busy(t).PID), barred: int32(barred.PID)}
-	out := trigger(t, connect(t, certs, "admin", agent.address), &monitoring.TriggerProfilingRequest{ProcessIds: []int32{p.pid}, DurationSeconds: 300, Requester: "jane@example.org"})
+	out := trigger(t, connect(t, certs, "admin", agent.Address), &monitoring.TriggerProfilingRequest{ProcessIds: []int32{p.pid}, DurationSeconds: 300, Requester: "jane@example.org"})
 	if p.id = out.GetSessionId(); p.id == "" {
 		t.Fatalf("%v", out)
 	}
 	ours := func(name string) credentials.TransportCredentials {
-		creds, err := auth.Identity(certs, name).ClientCredentials(agent.address)
+		creds, err := auth.Identity(certs, name).ClientCredentials(agent.Address)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -220,7 +219,7 @@ func TestWhoMayWhat(t *testing.T) {
 		{"TLS 1.2", byHand(func(c *tls.Config) { c.MaxVersion = tls.VersionTLS12 }), ""},
 		{"plaintext", insecure.NewCredentials(), ""},
 	} {
-		conn, err := grpc.NewClient(agent.address, grpc.WithTransportCredentials(c.creds))
+		conn, err := grpc.NewClient(agent.Address, grpc.WithTransportCredentials(c.creds))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -246,12 +245,5 @@ func TestWhoMayWhat(t *testing.T) {
 				t.Errorf("%s: %s is %s, want %s: %v", c.who, a.name, got, want, err)
 			}
 		}
-	}
-}
-
-func readable(t *testing.T, dir string) {
-	t.Helper()
-	if err := os.Chmod(filepath.Dir(dir), 0o755); err != nil {
-		t.Fatal(err)
 	}
 }

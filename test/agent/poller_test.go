@@ -20,6 +20,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/carverauto/serviceradar-profiler/proto/monitoring"
+	"github.com/carverauto/serviceradar-profiler/test/daemons"
 )
 
 // generation is when a real poller was released: what was observed of each is
@@ -259,15 +260,15 @@ func realAgentAt(t *testing.T, certs string) string {
 // of type profiler are ours, all others the real agent's. Its polls overlap, and
 // what reaches core is whole.
 func TestRealPollersChecks(t *testing.T) {
-	certs := certificates(t)
+	certs := daemons.Certificates(t)
 	h := &station{certs: certs, profiler: profilerAt(t, certs, "127.0.0.1:0", "")}
-	h.agent = agentBefore(t, certs, h.profiler.address, fmt.Sprintf(`"next_agent_address": %q,`, realAgentAt(t, certs)), "")
-	h.agent.waitFor(t, "the profiler is")
+	h.agent = agentBefore(t, certs, h.profiler.Address, fmt.Sprintf(`"next_agent_address": %q,`, realAgentAt(t, certs)), "")
+	h.agent.WaitFor("the profiler is")
 	target := busy(t)
-	conn := connect(t, certs, "poller", h.agent.address)
+	conn := connect(t, certs, "poller", h.agent.Address)
 	out := trigger(t, conn, &monitoring.TriggerProfilingRequest{RequestId: "r", ProcessIds: []int32{int32(target.PID)}, DurationSeconds: 2, Frequency: 499})
 	id := out.GetSessionId()
-	until(t, "the session ends", func() bool {
+	daemons.Until(t, "the session ends", func() bool {
 		return trigger(t, conn, &monitoring.TriggerProfilingRequest{RequestId: "r", ProcessIds: []int32{int32(target.PID)}, DurationSeconds: 2, Frequency: 499}).GetState() == monitoring.TriggerProfilingResponse_SUCCEEDED
 	})
 	whole, _ := streamed(t, conn, `{"session_id": "`+id+`"}`)
@@ -352,11 +353,11 @@ func (p *poller) verify(t *testing.T, c *check, all map[string]reported, id, who
 // With no profiler there, a check of it fails within its time, by a JSON object
 // that says why, in both generations; a real poller says available as we do.
 func TestRealPollersWithoutProfiler(t *testing.T) {
-	certs := certificates(t)
+	certs := daemons.Certificates(t)
 	agent := agentBefore(t, certs, "127.0.0.1:1", "", "")
-	agent.waitFor(t, "the profiler is away")
+	agent.WaitFor("the profiler is away")
 	for _, of := range []generation{august, january} {
-		p := &poller{of: of, conn: connect(t, certs, "poller", agent.address), sequences: map[string]string{}}
+		p := &poller{of: of, conn: connect(t, certs, "poller", agent.Address), sequences: map[string]string{}}
 		all := p.poll(t, []check{{"profiler", "ebpf", "", false}, {"profiler", "ebpf-results", "", true}})
 		status := object(t, all["ebpf"].data)
 		profiler, _ := status["profiler"].(map[string]any)

@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/carverauto/serviceradar-profiler/proto/monitoring"
+	"github.com/carverauto/serviceradar-profiler/test/daemons"
 )
 
 // trigger asks for a session.
@@ -68,7 +69,7 @@ func streamed(t testing.TB, conn *grpc.ClientConn, details string) (folded strin
 func TestTriggerAndStream(t *testing.T) {
 	h := newStation(t, "", "")
 	target := busy(t)
-	poller := connect(t, h.certs, "poller", h.agent.address)
+	poller := connect(t, h.certs, "poller", h.agent.Address)
 	in := &monitoring.TriggerProfilingRequest{RequestId: "once", ProcessIds: []int32{int32(target.PID)}, DurationSeconds: 2, Frequency: 499, Requester: "jane@example.org", TtlSeconds: 60, CreatedAt: time.Now().Unix(), PollerId: "p1"}
 	began := time.Now()
 	out := trigger(t, poller, in)
@@ -80,7 +81,7 @@ func TestTriggerAndStream(t *testing.T) {
 	}
 	id := out.GetSessionId()
 	running, percent := 0, int32(0)
-	until(t, "the session ends", func() bool {
+	daemons.Until(t, "the session ends", func() bool {
 		out = trigger(t, poller, in)
 		if out.GetSessionId() != id {
 			t.Fatalf("another session: %v", out)
@@ -100,15 +101,15 @@ func TestTriggerAndStream(t *testing.T) {
 	if about["session_id"] != id || about["session"].(map[string]any)["spec"].(map[string]any)["requester"] != "jane@example.org" {
 		t.Errorf("%v", about)
 	}
-	isStart := func(peer, answer string) func(*line) bool {
-		return func(l *line) bool {
+	isStart := func(peer, answer string) func(*daemons.Line) bool {
+		return func(l *daemons.Line) bool {
 			return l.Message == "access" && l.Call == "start" && l.Peer == peer && l.Answer == answer && l.Session == id && l.OnBehalfOf == "jane@example.org"
 		}
 	}
 	for _, answer := range []string{"allowed", "ended"} {
-		until(t, "both logs say "+answer, func() bool {
-			_, at := h.agent.find(isStart("poller.serviceradar", answer))
-			_, below := h.profiler.find(isStart("agent.serviceradar", answer))
+		daemons.Until(t, "both logs say "+answer, func() bool {
+			_, at := h.agent.Find(isStart("poller.serviceradar", answer))
+			_, below := h.profiler.Find(isStart("agent.serviceradar", answer))
 			return at && below
 		})
 	}
@@ -118,9 +119,9 @@ func TestTriggerAndStream(t *testing.T) {
 func TestRequesterIsCarriedThrough(t *testing.T) {
 	h := newStation(t, "", "")
 	target := busy(t)
-	trigger(t, connect(t, h.certs, "admin", h.agent.address), &monitoring.TriggerProfilingRequest{ProcessIds: []int32{int32(target.PID)}, DurationSeconds: 1})
-	until(t, "the profiler's log says on whose behalf", func() bool {
-		_, ok := h.profiler.find(func(l *line) bool {
+	trigger(t, connect(t, h.certs, "admin", h.agent.Address), &monitoring.TriggerProfilingRequest{ProcessIds: []int32{int32(target.PID)}, DurationSeconds: 1})
+	daemons.Until(t, "the profiler's log says on whose behalf", func() bool {
+		_, ok := h.profiler.Find(func(l *daemons.Line) bool {
 			return l.Message == "access" && l.Answer == "allowed" && l.OnBehalfOf == "admin.serviceradar" && l.Peer == "agent.serviceradar"
 		})
 		return ok
@@ -129,10 +130,10 @@ func TestRequesterIsCarriedThrough(t *testing.T) {
 
 // A profiler that lets its agent only operate says who has to change what.
 func TestAgentMayNotDelegate(t *testing.T) {
-	certs := certificates(t)
+	certs := daemons.Certificates(t)
 	profiler := start(t, "serviceradar-profiler", `{"listen_addr": "127.0.0.1:0", "security": `+security(certs, "profiler")+`, "access": {"roles": {"agent.serviceradar": ["operator"]}}}`, nil)
-	agent := agentBefore(t, certs, profiler.address, "", "")
-	out := trigger(t, connect(t, certs, "poller", agent.address), &monitoring.TriggerProfilingRequest{ProcessIds: []int32{int32(busy(t).PID)}})
+	agent := agentBefore(t, certs, profiler.Address, "", "")
+	out := trigger(t, connect(t, certs, "poller", agent.Address), &monitoring.TriggerProfilingRequest{ProcessIds: []int32{int32(busy(t).PID)}})
 	if out.GetErrorCode() != "agent_not_permitted" || !strings.Contains(out.GetMessage(), "profiling:*") {
 		t.Errorf("%v", out)
 	}
@@ -144,7 +145,7 @@ func TestCommandLineAtAgent(t *testing.T) {
 	target := busy(t)
 	srprof := func(args ...string) string {
 		t.Helper()
-		c := exec.Command(filepath.Join(bin, "srprof"), append(args, "--server", h.agent.address, "--cert-dir", h.certs)...)
+		c := exec.Command(daemons.Path("srprof"), append(args, "--server", h.agent.Address, "--cert-dir", h.certs)...)
 		out, err := c.Output()
 		if err != nil {
 			t.Fatalf("srprof %v: %v\n%s", args, err, err.(*exec.ExitError).Stderr)
@@ -173,9 +174,9 @@ func TestCommandLineAtAgent(t *testing.T) {
 
 // The agent needs no privilege, and has none when it is started by root.
 func TestAgentHasNoPrivilege(t *testing.T) {
-	certs := certificates(t)
+	certs := daemons.Certificates(t)
 	agent := start(t, "serviceradar-profiler-agent", `{"listen_addr": "127.0.0.1:0", "security": `+security(certs, "agent")+`}`, nil)
-	b, err := os.ReadFile("/proc/" + strconv.Itoa(agent.command.Process.Pid) + "/status")
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(agent.PID()) + "/status")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -187,7 +188,7 @@ func TestAgentHasNoPrivilege(t *testing.T) {
 	if !strings.Contains(string(b), "NoNewPrivs:\t1\n") {
 		t.Error("it may gain new ones")
 	}
-	_, err = monitoring.NewAgentServiceClient(connect(t, certs, "poller", agent.address)).TriggerProfiling(t.Context(), &monitoring.TriggerProfilingRequest{ProcessIds: []int32{1}})
+	_, err = monitoring.NewAgentServiceClient(connect(t, certs, "poller", agent.Address)).TriggerProfiling(t.Context(), &monitoring.TriggerProfilingRequest{ProcessIds: []int32{1}})
 	if status.Code(err) != codes.PermissionDenied {
 		t.Errorf("nobody has a role, and yet: %v", err)
 	}

@@ -12,6 +12,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -22,24 +25,11 @@ import (
 // Hangs is how long anything may take: to see that it hangs, not how fast it is.
 const Hangs = 2 * time.Minute
 
-// Build builds the named programs into a directory.
-func Build(dir string, names ...string) error {
-	args := []string{"build", "-trimpath", "-o", dir}
-	for _, name := range names {
-		args = append(args, "github.com/carverauto/serviceradar-profiler/cmd/"+name)
-	}
-	build := exec.Command("go", args...)
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		return fmt.Errorf("%v: %w\n%s", args, err, out)
-	}
-	return nil
-}
-
 // Line is one of a log: what tests look for in it.
 type Line struct {
-	Level, Component, Time, Message, Address, Error, Code, Peer, Session, State, Host string
-	RequestID                                                                         string `json:"request_id"`
+	Level, Component, Time, Message, Address, Error, Answer, Call, Code, Peer, Session, State, Host string
+	RequestID                                                                                       string `json:"request_id"`
+	OnBehalfOf                                                                                      string `json:"on_behalf_of"`
 }
 
 // Program is one that can run, again and again, with one configuration.
@@ -78,6 +68,7 @@ func Make(t testing.TB, path, config string, change func(*exec.Cmd)) *Program {
 	if err := os.WriteFile(file, []byte(config), 0o644); err != nil {
 		t.Fatal(err)
 	}
+	Readable(t, filepath.Dir(file)) // it may run as another user
 	p := &Program{t: t, name: name, line: []string{path, "--config", file}, change: change, gone: make(chan struct{})}
 	close(p.gone)
 	t.Cleanup(func() {
@@ -184,6 +175,33 @@ func (p *Program) Tail(lines int) string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return strings.Join(p.raw[max(0, len(p.raw)-lines):], "\n")
+}
+
+// Said says whether a line of all its lives has all of some texts.
+func (p *Program) Said(texts ...string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.ContainsFunc(p.raw, func(line string) bool {
+		return !slices.ContainsFunc(texts, func(text string) bool { return !strings.Contains(line, text) })
+	})
+}
+
+// Memory is a figure of /proc/PID/status, in bytes.
+func (p *Program) Memory(key string) int64 {
+	p.t.Helper()
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.PID()))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	m := regexp.MustCompile(key + `:\s+(\d+) kB`).FindSubmatch(b)
+	if m == nil {
+		p.t.Fatalf("no %s in %s", key, b)
+	}
+	n, err := strconv.ParseInt(string(m[1]), 10, 64)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return n << 10
 }
 
 // PID is that of the program that was last started.

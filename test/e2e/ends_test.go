@@ -16,6 +16,7 @@ import (
 	"github.com/carverauto/serviceradar-profiler/encoding/folded"
 	"github.com/carverauto/serviceradar-profiler/process"
 	"github.com/carverauto/serviceradar-profiler/profile"
+	"github.com/carverauto/serviceradar-profiler/test/daemons"
 	"github.com/carverauto/serviceradar-profiler/test/programs"
 )
 
@@ -231,7 +232,7 @@ func TestPprofTool(t *testing.T) {
 	need(t, "go", "golang")
 	p := start(t, "shared.c", programs.Options{})
 	file := filepath.Join(t.TempDir(), "shared.pb.gz")
-	if out, err := exec.Command(srprof, "record", "--pid", strconv.Itoa(p.PID), "-F", often, "-d", "2s", "-o", file).CombinedOutput(); err != nil {
+	if out, err := exec.Command(daemons.Path("srprof"), "record", "--pid", strconv.Itoa(p.PID), "-F", often, "-d", "2s", "-o", file).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
 	c := exec.Command("go", "tool", "pprof", "-top", file)

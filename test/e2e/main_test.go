@@ -22,11 +22,9 @@ import (
 
 	"github.com/carverauto/serviceradar-profiler/encoding/folded"
 	"github.com/carverauto/serviceradar-profiler/profile"
+	"github.com/carverauto/serviceradar-profiler/test/daemons"
 	"github.com/carverauto/serviceradar-profiler/test/programs"
 )
-
-// srprof is the path of the program under test.
-var srprof string
 
 // forbidEnv makes this binary execute its arguments, with the system calls of a
 // programs.Refused forbidden.
@@ -37,32 +35,7 @@ func TestMain(m *testing.M) {
 		fmt.Println(errors.Join(programs.Forbid(list), syscall.Exec(os.Args[1], os.Args[1:], os.Environ())))
 		os.Exit(99)
 	}
-	os.Exit(run(m))
-}
-
-func run(m *testing.M) int {
-	if os.Geteuid() != 0 {
-		if os.Getenv(requireAll) != "" {
-			fmt.Println("the end-to-end tests need root")
-			return 1
-		}
-		fmt.Println("skipped: the end-to-end tests need root")
-		return 0
-	}
-	dir, err := os.MkdirTemp("", "srprof-e2e-*")
-	if err != nil {
-		fmt.Println(err)
-		return 1
-	}
-	defer os.RemoveAll(dir)
-	srprof = filepath.Join(dir, "srprof")
-	build := exec.Command("go", "build", "-o", srprof, "github.com/carverauto/serviceradar-profiler/cmd/srprof")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		fmt.Printf("build srprof: %v\n%s", err, out)
-		return 1
-	}
-	return m.Run()
+	os.Exit(daemons.Main(m, "srprof", "srprof", "serviceradar-profiler"))
 }
 
 // requireAll in the environment makes a missing program a failure.
@@ -114,7 +87,7 @@ type recording struct {
 // command prepares srprof record with folded output and metadata in dir.
 func command(ctx context.Context, dir string, args ...string) *exec.Cmd {
 	args = append([]string{"record", "--output", filepath.Join(dir, "out.folded"), "--metadata", filepath.Join(dir, "meta.json")}, args...)
-	return exec.CommandContext(ctx, srprof, args...)
+	return exec.CommandContext(ctx, daemons.Path("srprof"), args...)
 }
 
 // hangs is how long a run may take at most: to see where it hangs, not how fast

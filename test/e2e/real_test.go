@@ -17,6 +17,8 @@ import (
 	"time"
 
 	pprof "github.com/google/pprof/profile"
+
+	"github.com/carverauto/serviceradar-profiler/test/daemons"
 )
 
 // Programs as Debian ships them: optimized, stripped, without frame pointers.
@@ -44,7 +46,7 @@ func recordFunctionsWhile(t *testing.T, happens func(), pid int, args ...string)
 	ctx, cancel := context.WithTimeout(t.Context(), hangs)
 	defer cancel()
 	var out bytes.Buffer
-	c := exec.CommandContext(ctx, srprof, args...)
+	c := exec.CommandContext(ctx, daemons.Path("srprof"), args...)
 	c.Stdout, c.Stderr = &out, &out
 	if err := runWhile(c, happens); err != nil {
 		t.Fatalf("srprof %q: %v: %s", args, err, &out)

@@ -21,19 +21,9 @@ import (
 
 	"github.com/carverauto/serviceradar-profiler/profile"
 	"github.com/carverauto/serviceradar-profiler/session"
+	"github.com/carverauto/serviceradar-profiler/test/daemons"
 	"github.com/carverauto/serviceradar-profiler/test/programs"
 )
-
-// buildService builds serviceradar-profiler beside srprof, once.
-var buildService = sync.OnceValues(func() (string, error) {
-	path := filepath.Join(filepath.Dir(srprof), "serviceradar-profiler")
-	c := exec.Command("go", "build", "-o", path, "github.com/carverauto/serviceradar-profiler/cmd/serviceradar-profiler")
-	c.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := c.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build serviceradar-profiler: %w: %s", err, out)
-	}
-	return path, nil
-})
 
 // service is a profiler that serves over mTLS, with certificates as srprof
 // certs makes them.
@@ -66,7 +56,7 @@ func (s *syncBuffer) String() string {
 func serve(t *testing.T, limits map[string]any) *service {
 	t.Helper()
 	s := &service{dir: t.TempDir(), address: freeAddress(t)}
-	if out, err := exec.Command(srprof, "certs", "--dir", filepath.Join(s.dir, "certs")).CombinedOutput(); err != nil {
+	if out, err := exec.Command(daemons.Path("srprof"), "certs", "--dir", filepath.Join(s.dir, "certs")).CombinedOutput(); err != nil {
 		t.Fatalf("srprof certs: %v: %s", err, out)
 	}
 	s.configure(t, limits)
@@ -78,11 +68,7 @@ func serve(t *testing.T, limits map[string]any) *service {
 // certificates and limits.
 func (s *service) configure(t *testing.T, limits map[string]any) {
 	t.Helper()
-	path, err := buildService()
-	if err != nil {
-		t.Fatal(err)
-	}
-	example, err := exec.Command(path, "config", "example").Output()
+	example, err := exec.Command(daemons.Path("serviceradar-profiler"), "config", "example").Output()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -125,11 +111,7 @@ func freeAddress(t *testing.T) string {
 
 func (s *service) start(t *testing.T) {
 	t.Helper()
-	path, err := buildService()
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.command = exec.Command(path, "--config", filepath.Join(s.dir, "profiler.json"))
+	s.command = exec.Command(daemons.Path("serviceradar-profiler"), "--config", filepath.Join(s.dir, "profiler.json"))
 	s.command.Stdout, s.command.Stderr = &s.log, &s.log
 	if err := s.command.Start(); err != nil {
 		t.Fatal(err)
@@ -177,7 +159,7 @@ func (s *service) begin(t *testing.T, args ...string) *running {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), hangs)
 	t.Cleanup(cancel)
-	r := &running{Cmd: exec.CommandContext(ctx, srprof, args...)}
+	r := &running{Cmd: exec.CommandContext(ctx, daemons.Path("srprof"), args...)}
 	r.Env, r.Stdout, r.Stderr = s.environment(), &r.stdout, &r.stderr
 	if err := r.Start(); err != nil {
 		t.Fatal(err)

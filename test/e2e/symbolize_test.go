@@ -15,6 +15,7 @@ import (
 	pb "github.com/google/pprof/profile"
 
 	"github.com/carverauto/serviceradar-profiler/encoding/folded"
+	"github.com/carverauto/serviceradar-profiler/test/daemons"
 	"github.com/carverauto/serviceradar-profiler/test/programs"
 )
 
@@ -93,7 +94,7 @@ func TestSymbolizeLater(t *testing.T) {
 			program := filepath.Join(dir, strings.TrimSuffix(test.program, ".c"))
 			p := launchBare(t, program)
 			file := filepath.Join(out, "x.pb.gz")
-			output(t, bare(srprof, "record", "--pid", fmt.Sprint(p.PID), "--frequency", often, "--duration", "2s", "--output", file))
+			output(t, bare(daemons.Path("srprof"), "record", "--pid", fmt.Sprint(p.PID), "--frequency", often, "--duration", "2s", "--output", file))
 			p.Stop()
 			if err := os.RemoveAll(dir); err != nil {
 				t.Fatal(err)
@@ -102,13 +103,13 @@ func TestSymbolizeLater(t *testing.T) {
 			if names := strings.Join(namesOf(before), " "); strings.Contains(names, "hot_a") || !strings.Contains(names, "["+filepath.Base(program)+"]") {
 				t.Fatalf("the stripped program has names: %s", names)
 			}
-			refused, err := bare(srprof, "symbolize", file, "--output", filepath.Join(out, "no.svg")).CombinedOutput()
+			refused, err := bare(daemons.Path("srprof"), "symbolize", file, "--output", filepath.Join(out, "no.svg")).CombinedOutput()
 			if exitCode(t, err) != 1 || !containsAll(string(refused), filepath.Base(program), "build ID", "[nothing_named]") {
 				t.Errorf("without files srprof symbolize exits with %d: %s", exitCode(t, err), refused)
 			}
 			named := filepath.Join(out, "named.pb.gz")
 			text := filepath.Join(out, "named.folded")
-			output(t, bare(srprof, "symbolize", file, "--debug-dir", debug, "--output", named, "--output", text))
+			output(t, bare(daemons.Path("srprof"), "symbolize", file, "--debug-dir", debug, "--output", named, "--output", text))
 			lines := foldedOf(t, text)
 			r := &recording{lines: lines}
 			r.as(t, test.program)
@@ -267,10 +268,10 @@ func TestSymbolizeLibc(t *testing.T) {
 	}
 	dir := t.TempDir()
 	file := filepath.Join(dir, "x.pb.gz")
-	output(t, bare(srprof, "record", "--pid", fmt.Sprint(target.PID), "--frequency", often, "--duration", "3s", "--output", file))
+	output(t, bare(daemons.Path("srprof"), "record", "--pid", fmt.Sprint(target.PID), "--frequency", often, "--duration", "3s", "--output", file))
 	target.Stop()
 	text := filepath.Join(dir, "x.folded")
-	c := bare(srprof, "symbolize", file, "--debug-dir", filepath.Join(debug, "usr/lib/debug"), "--output", text)
+	c := bare(daemons.Path("srprof"), "symbolize", file, "--debug-dir", filepath.Join(debug, "usr/lib/debug"), "--output", text)
 	output(t, c)
 	lines := foldedOf(t, text)
 	has := func(name string) uint64 {
@@ -327,7 +328,7 @@ func TestSymbolizeAgain(t *testing.T) {
 			}
 			target := launchBare(t, program)
 			file, text := filepath.Join(out, "x.pb.gz"), filepath.Join(out, "x.folded")
-			output(t, bare(srprof, "record", "--pid", fmt.Sprint(target.PID), "--frequency", often, "--duration", "2s", "--output", file, "--output", text))
+			output(t, bare(daemons.Path("srprof"), "record", "--pid", fmt.Sprint(target.PID), "--frequency", often, "--duration", "2s", "--output", file, "--output", text))
 			target.Stop()
 			want := pprofOf(t, file)
 			for i, m := range unname(t, file, out) {
@@ -336,7 +337,7 @@ func TestSymbolizeAgain(t *testing.T) {
 				}
 			}
 			again, named := filepath.Join(out, "again.folded"), filepath.Join(out, "again.pb.gz")
-			output(t, bare(srprof, "symbolize", filepath.Join(out, "nameless.pb.gz"), "--debug-dir", dir, "--output", again, "--output", named))
+			output(t, bare(daemons.Path("srprof"), "symbolize", filepath.Join(out, "nameless.pb.gz"), "--debug-dir", dir, "--output", again, "--output", named))
 			got := pprofOf(t, named)
 			if d := cmp.Diff(linesOf(want), linesOf(got)); d != "" {
 				t.Errorf("-recorded +named afterwards:\n%s", d)

@@ -182,7 +182,7 @@ func (f *fleet) canary(named []string) {
 func (f *fleet) interrupt(named []string) {
 	f.t.Helper()
 	file := filepath.Join(f.data, "interrupted.folded")
-	c := exec.Command(filepath.Join(bin, "srprof"), append([]string{"run", "web-*", "-d", "4m", "--by-host", "-o", file, "--server", f.pollerAddress(), "--cert-dir", f.certs}, named...)...)
+	c := exec.Command(daemons.Path("srprof"), append([]string{"run", "web-*", "-d", "4m", "--by-host", "-o", file, "--server", f.pollerAddress(), "--cert-dir", f.certs}, named...)...)
 	f.hub.inside(c)
 	var out bytes.Buffer
 	c.Stdout, c.Stderr = &out, &out

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"os/exec"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -93,14 +92,14 @@ func (s *site) program(at *node, name string, config object) *daemons.Program {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	return daemons.Make(s.t, filepath.Join(bin, name), string(text), at.inside)
+	return daemons.Make(s.t, daemons.Path(name), string(text), at.inside)
 }
 
 // srprof runs the command as somebody at the hub does. It returns what it wrote
 // to both streams together, and its exit code.
 func (s *site) srprof(server string, args ...string) (string, int) {
 	s.t.Helper()
-	c := exec.Command(filepath.Join(bin, "srprof"), append(args, "--server", server, "--cert-dir", s.certs)...)
+	c := exec.Command(daemons.Path("srprof"), append(args, "--server", server, "--cert-dir", s.certs)...)
 	s.hub.inside(c)
 	out, err := c.CombinedOutput()
 	if c.ProcessState == nil {

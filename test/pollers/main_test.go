@@ -7,7 +7,6 @@ package pollers_test
 
 import (
 	"encoding/json"
-	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -18,32 +17,8 @@ import (
 	"github.com/carverauto/serviceradar-profiler/test/daemons"
 )
 
-// bin is where the programs under test are.
-var bin string
-
-func TestMain(m *testing.M) { os.Exit(runAll(m)) }
-
-func runAll(m *testing.M) int {
-	if os.Geteuid() != 0 {
-		if os.Getenv("SRPROF_REQUIRE_ALL") != "" {
-			fmt.Println("the tests of the poller need root")
-			return 1
-		}
-		fmt.Println("skipped: the tests of the poller need root")
-		return 0
-	}
-	dir, err := os.MkdirTemp("", "srprof-poller-*")
-	if err != nil {
-		fmt.Println(err)
-		return 1
-	}
-	defer os.RemoveAll(dir)
-	bin = dir
-	if err := daemons.Build(dir, "serviceradar-profiler", "serviceradar-profiler-agent", "serviceradar-profiler-poller"); err != nil {
-		fmt.Println(err)
-		return 1
-	}
-	return m.Run()
+func TestMain(m *testing.M) {
+	os.Exit(daemons.Main(m, "the poller", "serviceradar-profiler", "serviceradar-profiler-agent", "serviceradar-profiler-poller"))
 }
 
 // object is JSON to be.
@@ -76,7 +51,7 @@ func newSite(t testing.TB, more object) *site {
 	if _, err := auth.WriteTryoutCertificates(s.certs, auth.Tryout{KeepKey: true}); err != nil {
 		t.Fatal(err)
 	}
-	s.profiler = daemons.Start(t, filepath.Join(bin, "serviceradar-profiler"), text(t, object{"listen_addr": "127.0.0.1:0", "security": auth.Identity(s.certs, "profiler"),
+	s.profiler = daemons.Start(t, daemons.Path("serviceradar-profiler"), text(t, object{"listen_addr": "127.0.0.1:0", "security": auth.Identity(s.certs, "profiler"),
 		"access": object{"roles": object{"agent.serviceradar": []string{"admin"}}, "rate": often}}), nil)
 	s.agent = s.agentBefore(t, s.profiler.Address)
 	s.config = object{"listen_addr": "127.0.0.1:0", "data_dir": filepath.Join(t.TempDir(), "data"), "security": auth.Identity(s.certs, "poller"),
@@ -85,14 +60,14 @@ func newSite(t testing.TB, more object) *site {
 	for key, value := range more {
 		s.config[key] = value
 	}
-	s.poller = daemons.Start(t, filepath.Join(bin, "serviceradar-profiler-poller"), text(t, s.config), nil)
+	s.poller = daemons.Start(t, daemons.Path("serviceradar-profiler-poller"), text(t, s.config), nil)
 	s.ready(t)
 	return s
 }
 
 func (s *site) agentBefore(t testing.TB, profiler string) *daemons.Program {
 	t.Helper()
-	a := daemons.Start(t, filepath.Join(bin, "serviceradar-profiler-agent"), text(t, object{"listen_addr": "127.0.0.1:0", "profiler_address": profiler, "security": auth.Identity(s.certs, "agent"),
+	a := daemons.Start(t, daemons.Path("serviceradar-profiler-agent"), text(t, object{"listen_addr": "127.0.0.1:0", "profiler_address": profiler, "security": auth.Identity(s.certs, "agent"),
 		"access": object{"roles": object{"poller.serviceradar": []string{"poller"}}, "permissions": object{"poller": []string{"profiling:*"}}, "rate": often}}), nil)
 	a.WaitFor("the profiler is")
 	return a

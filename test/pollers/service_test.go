@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -119,7 +118,7 @@ func TestStopAndStart(t *testing.T) {
 // A second poller on the same directory says who has it, and changes nothing.
 func TestOneDirectory(t *testing.T) {
 	s := newSite(t, nil)
-	out, err := exec.Command(filepath.Join(bin, "serviceradar-profiler-poller"), "--config", s.poller.Config()).CombinedOutput()
+	out, err := exec.Command(daemons.Path("serviceradar-profiler-poller"), "--config", s.poller.Config()).CombinedOutput()
 	want := fmt.Sprintf("serviceradar-profiler-poller: %s is in use by process %d (serviceradar-profiler-poller); end that program, or give this one a data_dir of its own [data_dir_in_use]\n",
 		s.config["data_dir"], s.poller.PID())
 	var exit *exec.ExitError

@@ -24,6 +24,7 @@ import (
 
 	"github.com/carverauto/serviceradar-profiler/auth"
 	"github.com/carverauto/serviceradar-profiler/session"
+	"github.com/carverauto/serviceradar-profiler/test/daemons"
 	"github.com/carverauto/serviceradar-profiler/test/programs"
 )
 
@@ -49,7 +50,7 @@ func TestLogThatCannotBeWritten(t *testing.T) {
 			if _, err := auth.WriteTryoutCertificates(s.dir, auth.Tryout{}); err != nil {
 				t.Fatal(err)
 			}
-			s.command = exec.Command(program, "--config=")
+			s.command = exec.Command(daemons.Path("serviceradar-profiler"), "--config=")
 			s.command.Stdout = c.output(t)
 			s.command.Env = append(os.Environ(), "SRPROF_PROFILER_LISTEN_ADDR=127.0.0.2:0", "SRPROF_PROFILER_METRICS_LISTEN_ADDR=127.0.0.3:0",
 				"SRPROF_PROFILER_SECURITY_CERT_DIR="+s.dir, `SRPROF_PROFILER_SECURITY_TLS={"cert_file": "profiler.pem", "key_file": "profiler-key.pem", "ca_file": "root.pem"}`,
@@ -78,7 +79,7 @@ func TestLogThatCannotBeWritten(t *testing.T) {
 			if last := final(t, r, started.ID); last.State != session.StateSucceeded {
 				t.Errorf("%+v", last)
 			}
-			text := get(t, http.DefaultClient, "http://"+listens(t, s, "127.0.0.3")+"/metrics")
+			text := daemons.Get(t, http.DefaultClient, "http://"+listens(t, s, "127.0.0.3")+"/metrics")
 			if got := !strings.Contains(text, "\nsrprof_log_lines_lost_total 0\n"); got != c.lost {
 				t.Errorf("lines are lost: %v", got)
 			}

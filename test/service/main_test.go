@@ -28,47 +28,16 @@ import (
 	"github.com/carverauto/serviceradar-profiler/proto/profiler"
 	"github.com/carverauto/serviceradar-profiler/remote"
 	"github.com/carverauto/serviceradar-profiler/session"
+	"github.com/carverauto/serviceradar-profiler/test/daemons"
 	"github.com/carverauto/serviceradar-profiler/test/programs"
 )
-
-// program is the path of the program under test.
-var program string
 
 func TestMain(m *testing.M) {
 	if list := os.Getenv(forbidEnv); list != "" {
 		fmt.Println(errors.Join(programs.Forbid(list), syscall.Exec(os.Args[1], os.Args[1:], os.Environ())))
 		os.Exit(99)
 	}
-	os.Exit(run(m))
-}
-
-func run(m *testing.M) int {
-	if os.Geteuid() != 0 {
-		if os.Getenv("SRPROF_REQUIRE_ALL") != "" {
-			fmt.Println("the tests of the service need root")
-			return 1
-		}
-		fmt.Println("skipped: the tests of the service need root")
-		return 0
-	}
-	dir, err := os.MkdirTemp("", "srprof-service-*")
-	if err != nil {
-		fmt.Println(err)
-		return 1
-	}
-	defer os.RemoveAll(dir)
-	if err := os.Chmod(dir, 0o755); err != nil { // it runs as other users, too
-		fmt.Println(err)
-		return 1
-	}
-	program = filepath.Join(dir, "serviceradar-profiler")
-	build := exec.Command("go", "build", "-o", program, "github.com/carverauto/serviceradar-profiler/cmd/serviceradar-profiler")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		fmt.Printf("build the service: %v\n%s", err, out)
-		return 1
-	}
-	return m.Run()
+	os.Exit(daemons.Main(m, "the service", "serviceradar-profiler"))
 }
 
 // forbidEnv makes this binary execute its arguments, with the system calls of a
@@ -120,7 +89,7 @@ func start(t *testing.T, limits string, change func(s *service)) *service {
 	if err := os.WriteFile(file, []byte(config), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	s.command = exec.Command(program, "--config", file)
+	s.command = exec.Command(daemons.Path("serviceradar-profiler"), "--config", file)
 	if change != nil {
 		change(s)
 	}

@@ -7,7 +7,6 @@ import (
 	"crypto/tls"
 	"encoding/json"
 	"fmt"
-	"io"
 	"math"
 	"net/http"
 	"net/http/httptest"
@@ -24,6 +23,7 @@ import (
 	"github.com/carverauto/serviceradar-profiler/metrics"
 	"github.com/carverauto/serviceradar-profiler/remote"
 	"github.com/carverauto/serviceradar-profiler/session"
+	"github.com/carverauto/serviceradar-profiler/test/daemons"
 	"github.com/carverauto/serviceradar-profiler/test/programs"
 )
 
@@ -37,35 +37,7 @@ func measured(variables ...string) func(*service) {
 // metrics are the values by their names and labels, as Prometheus reads them.
 func (s *service) metrics(t *testing.T) map[string]float64 {
 	t.Helper()
-	text := get(t, http.DefaultClient, "http://"+s.waitFor(t, "metrics can be read").Address+"/metrics")
-	values := map[string]float64{}
-	for line := range strings.Lines(text) {
-		line = strings.TrimSpace(line)
-		if line == "" || strings.HasPrefix(line, "#") {
-			continue
-		}
-		i := strings.LastIndexByte(line, ' ')
-		v, err := strconv.ParseFloat(line[i+1:], 64)
-		if err != nil {
-			t.Fatalf("%s: %v", line, err)
-		}
-		values[line[:i]] = v
-	}
-	return values
-}
-
-func get(t *testing.T, c *http.Client, url string) string {
-	t.Helper()
-	r, err := c.Get(url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer r.Body.Close()
-	b, err := io.ReadAll(r.Body)
-	if err != nil || r.StatusCode != http.StatusOK {
-		t.Fatalf("%s: %s: %s%v", url, r.Status, b, err)
-	}
-	return string(b)
+	return daemons.Scrape(t, s.waitFor(t, "metrics can be read").Address)
 }
 
 // runner is the service as our own client sees it.
@@ -253,7 +225,7 @@ func TestMetricsByTLS(t *testing.T) {
 	if r, err := client().Get(url); err == nil {
 		t.Errorf("it is answered without a certificate: %s", r.Status)
 	}
-	if text := get(t, client(own), url); !strings.Contains(text, "srprof_healthy 1") {
+	if text := daemons.Get(t, client(own), url); !strings.Contains(text, "srprof_healthy 1") {
 		t.Error(text)
 	}
 }
@@ -280,7 +252,7 @@ func TestShippedForPrometheus(t *testing.T) {
 		name, _, _ = strings.Cut(name, "{")
 		known[name] = true
 	}
-	text := get(t, http.DefaultClient, "http://"+s.waitFor(t, "metrics can be read").Address+"/metrics") + ofPollers(t)
+	text := daemons.Get(t, http.DefaultClient, "http://"+s.waitFor(t, "metrics can be read").Address+"/metrics") + ofPollers(t)
 	for line := range strings.Lines(text) {
 		if f := strings.Fields(line); len(f) > 2 && f[1] == "HELP" {
 			known[f[2]] = true

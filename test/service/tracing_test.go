@@ -3,107 +3,49 @@
 package service_test
 
 import (
-	"context"
 	"encoding/hex"
 	"net"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
-	collector "go.opentelemetry.io/proto/otlp/collector/trace/v1"
-	common "go.opentelemetry.io/proto/otlp/common/v1"
-	otlp "go.opentelemetry.io/proto/otlp/trace/v1"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/metadata"
 
 	"github.com/carverauto/serviceradar-profiler/auth"
 	"github.com/carverauto/serviceradar-profiler/session"
+	"github.com/carverauto/serviceradar-profiler/test/collector"
 )
 
-// receiver takes in what a collector of OpenTelemetry does, by the same
-// protocol.
-type receiver struct {
-	collector.UnimplementedTraceServiceServer
-	address string
-
-	mu      sync.Mutex
-	spans   []*otlp.Span
-	service string
-	headers metadata.MD
-}
-
-func (r *receiver) Export(ctx context.Context, m *collector.ExportTraceServiceRequest) (*collector.ExportTraceServiceResponse, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.headers, _ = metadata.FromIncomingContext(ctx)
-	for _, of := range m.GetResourceSpans() {
-		r.service = text(of.GetResource().GetAttributes(), "service.name")
-		for _, s := range of.GetScopeSpans() {
-			r.spans = append(r.spans, s.GetSpans()...)
-		}
-	}
-	return &collector.ExportTraceServiceResponse{}, nil
-}
-
-func receive(t *testing.T, creds ...grpc.ServerOption) *receiver {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	r := &receiver{address: l.Addr().String()}
-	s := grpc.NewServer(creds...)
-	collector.RegisterTraceServiceServer(s, r)
-	go func() { _ = s.Serve(l) }() // it ends by Stop
-	t.Cleanup(s.Stop)
-	return r
-}
-
 // named waits for the spans of a trace until there is one of that name.
-func (r *receiver) named(t *testing.T, trace, name string) map[string]*otlp.Span {
+func named(t *testing.T, c *collector.Collector, trace, name string) map[string]collector.Span {
 	t.Helper()
-	for end := time.Now().Add(hangs); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
-		found := map[string]*otlp.Span{}
-		r.mu.Lock()
-		for _, s := range r.spans {
-			if hex.EncodeToString(s.GetTraceId()) == trace {
-				found[s.GetName()] = s
-			}
-		}
-		r.mu.Unlock()
-		if found[name] != nil {
-			return found
+	c.Await(t, name, trace, func(s *collector.Span) bool { return s.GetName() == name })
+	found := map[string]collector.Span{}
+	all, _ := c.Spans()
+	for _, s := range all {
+		if hex.EncodeToString(s.GetTraceId()) == trace {
+			found[s.GetName()] = s
 		}
 	}
-	t.Fatalf("there is no span %s", name)
-	return nil
+	return found
 }
 
-func text(all []*common.KeyValue, key string) string {
-	for _, a := range all {
-		if a.GetKey() == key {
-			return a.GetValue().GetStringValue()
-		}
-	}
-	return ""
-}
-
-func traced(endpoint string, more ...string) func(*service) {
+func traced(c *collector.Collector, more ...string) func(*service) {
 	return func(s *service) {
-		s.command.Env = append(append(os.Environ(), "SRPROF_PROFILER_TRACING_ENABLED=true", "SRPROF_PROFILER_TRACING_ENDPOINT="+endpoint, "SRPROF_PROFILER_TRACING_BATCH_TIMEOUT=100ms"), more...)
+		s.command.Env = append(append(os.Environ(), c.Variables("SRPROF_PROFILER_")...), more...)
 	}
 }
 
 // A session is in the trace of whoever asked for it: the call, and when it
 // waited, sampled and looked for names.
 func TestTraces(t *testing.T) {
-	r := receive(t)
-	s := start(t, "", traced(r.address, "SRPROF_PROFILER_TRACING_INSECURE=true", `SRPROF_PROFILER_TRACING_HEADERS={"x-token": "hunter2"}`))
+	r := collector.Start(t)
+	s := start(t, "", traced(r, "SRPROF_PROFILER_TRACING_INSECURE=true", `SRPROF_PROFILER_TRACING_HEADERS={"x-token": "hunter2"}`))
 	c := s.runner(t, "admin")
 	p := target(t)
 	const trace, parent = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
@@ -113,24 +55,24 @@ func TestTraces(t *testing.T) {
 		t.Fatal(err)
 	}
 	last := final(t, c, started.ID)
-	spans := r.named(t, trace, "session")
-	var call *otlp.Span
+	spans := named(t, r, trace, "session")
+	var call collector.Span
 	for name := range spans {
 		if strings.HasSuffix(name, "/Start") {
 			call = spans[name]
 		}
 	}
 	all := spans["session"]
-	if call == nil || hex.EncodeToString(call.GetParentSpanId()) != parent || string(all.GetParentSpanId()) != string(call.GetSpanId()) {
+	if call.Span == nil || hex.EncodeToString(call.GetParentSpanId()) != parent || string(all.GetParentSpanId()) != string(call.GetSpanId()) {
 		t.Fatalf("call %v, session %v", call, all)
 	}
-	if text(all.GetAttributes(), "session.id") != string(last.ID) || text(all.GetAttributes(), "session.state") != "succeeded" || text(all.GetAttributes(), "session.request_id") != "r1" {
+	if collector.Text(all.GetAttributes(), "session.id") != string(last.ID) || collector.Text(all.GetAttributes(), "session.state") != "succeeded" || collector.Text(all.GetAttributes(), "session.request_id") != "r1" {
 		t.Errorf("%v", all)
 	}
 	at := all.GetStartTimeUnixNano()
 	for _, name := range []string{"wait", "sample", "symbolize"} { // one after the other, without a gap
 		part := spans[name]
-		if part == nil || string(part.GetParentSpanId()) != string(all.GetSpanId()) || part.GetStartTimeUnixNano() != at || part.GetEndTimeUnixNano() < at {
+		if part.Span == nil || string(part.GetParentSpanId()) != string(all.GetSpanId()) || part.GetStartTimeUnixNano() != at || part.GetEndTimeUnixNano() < at {
 			t.Fatalf("%s: %v, after %d", name, part, at)
 		}
 		at = part.GetEndTimeUnixNano()
@@ -146,13 +88,12 @@ func TestTraces(t *testing.T) {
 	}
 	s.signal(t, syscall.SIGTERM)
 	s.ended(t)
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.service != "serviceradar-profiler" || r.headers.Get("x-token")[0] != "hunter2" {
-		t.Errorf("service %q, headers %v", r.service, r.headers)
+	arrived, headers := r.Spans()
+	if headers.Get("x-token")[0] != "hunter2" {
+		t.Errorf("headers %v", headers)
 	}
-	for _, span := range r.spans {
-		if strings.Contains(span.String(), "grpc.health") || strings.Contains(span.String(), "hunter2") {
+	for _, span := range arrived {
+		if span.Service != "serviceradar-profiler" || strings.Contains(span.String(), "grpc.health") || strings.Contains(span.String(), "hunter2") {
 			t.Error(span)
 		}
 	}
@@ -185,23 +126,15 @@ func TestTracesByTLS(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			r := receive(t, grpc.Creds(use))
-			s := start(t, "", traced(r.address, variables...))
+			r := collector.Start(t, grpc.Creds(use))
+			s := start(t, "", traced(r, variables...))
 			c := s.runner(t, "admin")
 			const trace = "0af7651916cd43dd8448eb211c80319d"
 			ctx := metadata.AppendToOutgoingContext(t.Context(), "traceparent", "00-"+trace+"-b7ad6b7169203331-01")
 			if _, err := c.List(ctx, session.Filter{}); err != nil {
 				t.Fatal(err)
 			}
-			for end := time.Now().Add(hangs); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
-				r.mu.Lock()
-				n := len(r.spans)
-				r.mu.Unlock()
-				if n > 0 {
-					return
-				}
-			}
-			t.Error("there are no spans")
+			r.Await(t, "any", trace, func(*collector.Span) bool { return true })
 		})
 	}
 }
@@ -221,7 +154,7 @@ func TestTracesWithoutCollector(t *testing.T) {
 	gone.Close()
 	for name, address := range map[string]string{"silent": silent.Addr().String(), "gone": gone.Addr().String()} {
 		t.Run(name, func(t *testing.T) {
-			s := start(t, `"grace_period_seconds": 0`, traced(address, "SRPROF_PROFILER_TRACING_INSECURE=true"))
+			s := start(t, `"grace_period_seconds": 0`, traced(&collector.Collector{Address: address}, "SRPROF_PROFILER_TRACING_INSECURE=true"))
 			c := s.runner(t, "admin")
 			p := target(t)
 			for range 3 {

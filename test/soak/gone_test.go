@@ -11,11 +11,11 @@ import (
 	"io"
 	"net"
 	"os/exec"
-	"path/filepath"
 	"strconv"
 	"time"
 
 	"github.com/carverauto/serviceradar-profiler/session"
+	"github.com/carverauto/serviceradar-profiler/test/daemons"
 )
 
 // gone is a client that goes away without a word while it watches.
@@ -64,7 +64,7 @@ func (v *visitor) unattended(ctx context.Context, id session.ID) error {
 // clientKilled is a client that is killed at any moment.
 func (v *visitor) clientKilled(ctx context.Context) error {
 	requester := rand.Text()
-	c := exec.Command(filepath.Join(built, "srprof"), "record", "--server", v.service.address, "--cert-dir", v.service.dir, "--requester", requester,
+	c := exec.Command(daemons.Path("srprof"), "record", "--server", v.service.address, "--cert-dir", v.service.dir, "--requester", requester,
 		"--pid", strconv.Itoa(v.anyBusy().pid), "--duration", "1m", "--frequency", "499", "--output", "-")
 	var out bytes.Buffer
 	c.Stdout, c.Stderr = &out, &out

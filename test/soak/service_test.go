@@ -19,38 +19,10 @@ import (
 	"github.com/carverauto/serviceradar-profiler/auth"
 	"github.com/carverauto/serviceradar-profiler/remote"
 	"github.com/carverauto/serviceradar-profiler/session"
+	"github.com/carverauto/serviceradar-profiler/test/daemons"
 )
 
-// built is the folder of the programs under test.
-var built string
-
-func TestMain(m *testing.M) {
-	os.Exit(run(m))
-}
-
-func run(m *testing.M) int {
-	if os.Geteuid() != 0 {
-		if os.Getenv("SRPROF_REQUIRE_ALL") != "" {
-			fmt.Println("to soak the service needs root")
-			return 1
-		}
-		fmt.Println("skipped: to soak the service needs root")
-		return 0
-	}
-	var err error
-	if built, err = os.MkdirTemp("", "srprof-soak-*"); err != nil {
-		fmt.Println(err)
-		return 1
-	}
-	defer os.RemoveAll(built)
-	build := exec.Command("go", "build", "-o", built+"/", "github.com/carverauto/serviceradar-profiler/cmd/...")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		fmt.Printf("build the programs: %v\n%s", err, out)
-		return 1
-	}
-	return m.Run()
-}
+func TestMain(m *testing.M) { os.Exit(daemons.Main(m, "the soak", "serviceradar-profiler", "srprof")) }
 
 // service is the running one.
 type service struct {
@@ -90,7 +62,7 @@ func start(t *testing.T) *service {
 		t.Fatal(err)
 	}
 	s.configure(t, kept)
-	s.command = exec.Command(filepath.Join(built, "serviceradar-profiler"), "--config", filepath.Join(s.dir, "profiler.json"))
+	s.command = exec.Command(daemons.Path("serviceradar-profiler"), "--config", filepath.Join(s.dir, "profiler.json"))
 	out, err := s.command.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)

@@ -22,35 +22,7 @@ import (
 // services are what srprof up starts.
 var services = []string{"serviceradar-profiler", "serviceradar-profiler-agent", "serviceradar-profiler-poller"}
 
-// bin is where the programs under test are, for any user to run.
-var bin string
-
-func TestMain(m *testing.M) { os.Exit(runAll(m)) }
-
-func runAll(m *testing.M) int {
-	if os.Geteuid() != 0 {
-		if os.Getenv("SRPROF_REQUIRE_ALL") != "" {
-			fmt.Println("the tests of srprof up need root")
-			return 1
-		}
-		fmt.Println("skipped: the tests of srprof up need root")
-		return 0
-	}
-	dir, err := os.MkdirTemp("", "srprof-up-test-*")
-	if err == nil {
-		defer os.RemoveAll(dir)
-		err = os.Chmod(dir, 0o755)
-	}
-	if err == nil {
-		bin = dir
-		err = daemons.Build(dir, append([]string{"srprof"}, services...)...)
-	}
-	if err != nil {
-		fmt.Println(err)
-		return 1
-	}
-	return m.Run()
-}
+func TestMain(m *testing.M) { os.Exit(daemons.Main(m, "srprof up", append(services, "srprof")...)) }
 
 // site is somebody's place: his contexts, and where temporary files go.
 type site struct {
@@ -71,7 +43,7 @@ func newSite(t testing.TB) *site {
 }
 
 func (s *site) command(args ...string) *exec.Cmd {
-	c := exec.Command(filepath.Join(bin, "srprof"), args...)
+	c := exec.Command(daemons.Path("srprof"), args...)
 	for _, v := range os.Environ() {
 		if !strings.HasPrefix(v, "SRPROF_") && !strings.HasPrefix(v, "SUDO_") {
 			c.Env = append(c.Env, v)
@@ -141,7 +113,7 @@ func (u *system) said() string {
 	return string(b)
 }
 
-// running are the processes that run a program of ours from bin.
+// running are the processes that run a program of ours from where they were built.
 func (s *site) running() []int {
 	s.t.Helper()
 	all, err := filepath.Glob("/proc/[0-9]*/exe")
@@ -151,7 +123,7 @@ func (s *site) running() []int {
 	var pids []int
 	for _, link := range all {
 		var pid int
-		if to, err := os.Readlink(link); err == nil && filepath.Dir(to) == bin {
+		if to, err := os.Readlink(link); err == nil && filepath.Dir(to) == daemons.Path("") {
 			if _, err := fmt.Sscanf(link, "/proc/%d/exe", &pid); err == nil {
 				pids = append(pids, pid)
 			}
@@ -301,11 +273,11 @@ func TestRefused(t *testing.T) {
 	c := s.command("up")
 	c.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
 	out, err := c.CombinedOutput()
-	if want := "the profiler that is to be started needs to be root; type: sudo " + bin + "/srprof up [not_root]\n"; c.ProcessState.ExitCode() != 4 || !strings.Contains(string(out), want) {
+	if want := "the profiler that is to be started needs to be root; type: sudo " + daemons.Path("") + "/srprof up [not_root]\n"; c.ProcessState.ExitCode() != 4 || !strings.Contains(string(out), want) {
 		t.Errorf("%v: %s", err, out)
 	}
 	alone := t.TempDir()
-	if err := os.Link(filepath.Join(bin, "srprof"), filepath.Join(alone, "srprof")); err != nil {
+	if err := os.Link(daemons.Path("srprof"), filepath.Join(alone, "srprof")); err != nil {
 		t.Fatal(err)
 	}
 	c = s.command("up")
