@@ -32,6 +32,10 @@ type Options struct {
 	Address string // of the profiler, for what is told of it
 	Limits  Limits
 	Log     *slog.Logger // nil: no lines
+	// Changed is told, by goroutines of the agent, that a session that was asked
+	// for here began to sample, or has ended; nil: nobody asks. It may be told some
+	// seconds later: a session is asked for rarely.
+	Changed func(session.Session)
 }
 
 // Agent is a session.Fleet of one. It is safe for use by several goroutines.
@@ -42,11 +46,13 @@ type Agent struct {
 	address  string
 	log      *slog.Logger
 	limits   atomic.Pointer[Limits]
+	changed  func(session.Session)
 
 	mu     sync.Mutex
 	status Status
 	wake   chan struct{} // has room for one: the profiler is to be asked at once
 	wards  map[session.ID]*ward
+	unseen uint64          // sessions that were lost sight of, since the start
 	ctx    context.Context // of the wards
 	end    context.CancelFunc
 	wg     sync.WaitGroup
@@ -58,12 +64,15 @@ func New(profiler session.Runner, report func(context.Context) (remote.Report, e
 	if err := o.Limits.Validate(); err != nil {
 		return nil, err
 	}
-	a := &Agent{profiler: profiler, ask: report, address: o.Address, log: o.Log, wake: make(chan struct{}, 1), wards: map[session.ID]*ward{}}
+	a := &Agent{profiler: profiler, ask: report, address: o.Address, log: o.Log, changed: o.Changed, wake: make(chan struct{}, 1), wards: map[session.ID]*ward{}}
 	if a.host = o.Host; a.host == "" {
 		a.host, _ = os.Hostname() // no name is no reason to fail
 	}
 	if a.log == nil {
 		a.log = slog.New(slog.DiscardHandler)
+	}
+	if a.changed == nil {
+		a.changed = func(session.Session) {}
 	}
 	a.limits.Store(&o.Limits)
 	a.status = Status{State: StateUnknown}

@@ -17,22 +17,26 @@ import (
 // one is a profiler with one session, which runs until it is canceled.
 type one struct {
 	session.Runner
-	mu   sync.Mutex
-	now  session.Session
-	gets int
+	mu        sync.Mutex
+	now       session.Session
+	gets      int
+	forgotten bool
 }
 
 func (o *one) Start(_ context.Context, spec session.Spec) (session.Session, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.now = session.Session{ID: "x", Spec: spec, State: session.StateRunning, Shared: 1}
+	o.now = session.Session{ID: "x", Spec: spec, State: session.StateRunning, Started: time.Now(), Shared: 1}
 	return o.now, nil
 }
 
-func (o *one) Get(context.Context, session.ID) (session.Session, error) {
+func (o *one) Get(_ context.Context, id session.ID) (session.Session, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.gets++
+	if o.forgotten {
+		return session.Session{}, session.NotFound(id)
+	}
 	return o.now, nil
 }
 
@@ -68,7 +72,9 @@ func (a *allowance) refuse() {
 // them is told how it ended.
 func TestWhatIsNotAllowedAnyMoreEnds(t *testing.T) {
 	profiler := &one{}
-	a, err := New(profiler, func(context.Context) (remote.Report, error) { return remote.Report{Version: "1"}, nil }, Options{Limits: DefaultLimits()})
+	told := make(chan session.Session, 10)
+	a, err := New(profiler, func(context.Context) (remote.Report, error) { return remote.Report{Version: "1"}, nil },
+		Options{Limits: DefaultLimits(), Changed: func(s session.Session) { told <- s }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -79,6 +85,9 @@ func TestWhatIsNotAllowedAnyMoreEnds(t *testing.T) {
 		if _, err := a.Start(session.WithGuard(t.Context(), g), spec); err != nil {
 			t.Fatal(err)
 		}
+	}
+	if s, now := <-told, a.Stats(); s.State != session.StateRunning || now != (Stats{Running: 1}) {
+		t.Errorf("two asked for one session: %+v, %+v", s, now)
 	}
 	guards[0].refuse()
 	select {
@@ -92,6 +101,41 @@ func TestWhatIsNotAllowedAnyMoreEnds(t *testing.T) {
 			t.Errorf("%+v", s)
 		}
 	}
+	if s, now := <-told, a.Stats(); s.State != session.StateCanceled || now != (Stats{}) || len(told) > 0 {
+		t.Errorf("%+v, %+v, and %d more", s, now, len(told))
+	}
+}
+
+// A session that the profiler forgot did not end in any way that is known.
+func TestSessionOutOfSight(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		profiler := &one{}
+		a, err := New(profiler, func(context.Context) (remote.Report, error) { return remote.Report{Version: "1"}, nil },
+			Options{Limits: DefaultLimits(), Changed: func(s session.Session) {
+				if s.State.Final() {
+					t.Errorf("%+v", s)
+				}
+			}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		g := &allowance{ended: make(chan session.Session, 1)}
+		if _, err := a.Start(session.WithGuard(t.Context(), g), session.Spec{PIDs: []int{1}, Duration: time.Minute, Frequency: 99}); err != nil {
+			t.Fatal(err)
+		}
+		profiler.mu.Lock()
+		profiler.forgotten = true
+		profiler.mu.Unlock()
+		time.Sleep(2 * tellEvery)
+		synctest.Wait()
+		if got := a.Stats(); got != (Stats{OutOfSight: 1}) {
+			t.Errorf("%+v", got)
+		}
+		a.Close()
+		if len(g.ended) > 0 {
+			t.Errorf("it is said to have ended: %+v", <-g.ended)
+		}
+	})
 }
 
 // A profiler writes down each call, and lets an agent make so many: a session

@@ -13,6 +13,7 @@ import (
 // ward is a session over which the agent watches for those who asked for it.
 type ward struct {
 	guards []session.Guard
+	state  session.State // as it was seen last
 }
 
 const (
@@ -45,8 +46,50 @@ func (a *Agent) watchOver(s *session.Session, g session.Guard) {
 	if a.ctx.Err() != nil {
 		return
 	}
-	a.wards[s.ID] = &ward{guards: []session.Guard{g}}
-	a.wg.Go(func() { a.guard(*s) })
+	a.wards[s.ID] = &ward{guards: []session.Guard{g}, state: session.StatePending}
+	a.wg.Go(func() {
+		a.saw(s)
+		a.guard(*s)
+	})
+}
+
+// saw notes how a session is, and tells of what is new.
+func (a *Agent) saw(s *session.Session) {
+	a.mu.Lock()
+	w := a.wards[s.ID]
+	began := w.state == session.StatePending && !s.Started.IsZero()
+	w.state = s.State
+	a.mu.Unlock()
+	if began {
+		begun := *s
+		begun.State = session.StateRunning
+		a.changed(begun)
+	}
+	if s.State.Final() {
+		a.changed(*s)
+	}
+}
+
+// Stats are counts for who watches an agent.
+type Stats struct {
+	Running, Pending int    // sessions that were asked for here, and have not ended
+	OutOfSight       uint64 // of which nobody knows how they ended, since the start
+}
+
+// Stats counts. It asks nobody.
+func (a *Agent) Stats() Stats {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	now := Stats{OutOfSight: a.unseen}
+	for _, w := range a.wards {
+		switch w.state {
+		case session.StatePending:
+			now.Pending++
+		case session.StateRunning:
+			now.Running++
+		}
+	}
+	return now
 }
 
 func (a *Agent) guard(last session.Session) {
@@ -68,8 +111,12 @@ func (a *Agent) guard(last session.Session) {
 		switch {
 		case err == nil:
 			last, seen, next = now, time.Now(), time.Now().Add(untilTold(&now))
+			a.saw(&now)
 		case errors.Is(err, session.ErrNotFound), time.Since(seen) > lostAfter:
 			a.leave(last.ID)
+			a.mu.Lock()
+			a.unseen++
+			a.mu.Unlock()
 			a.log.Warn("a session was lost sight of", "session", last.ID, "error", err.Error())
 			return
 		default:

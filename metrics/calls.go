@@ -59,6 +59,13 @@ func (c *codes) bounded(code string) string {
 	return code
 }
 
+// has says whether a code was seen.
+func (c *codes) has(code string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.seen[code]
+}
+
 // Runner counts the calls to a fleet, by their answers. What it stands before
 // is all that refuses: put it outermost.
 func (m *Metrics) Runner(r session.Fleet) session.Fleet {

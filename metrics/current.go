@@ -15,7 +15,7 @@ type State struct {
 	Healthy      bool
 	Running      int   // sessions that have a place
 	Pending      int   // sessions that wait for one
-	Kept         int   // sessions that have ended and are known still
+	Kept         int   // sessions that have ended and are known still; -1 if none ever are
 	KeptBytes    int64 // of all profiles that are kept
 	Connections  int64
 	LogLinesLost uint64
@@ -61,8 +61,10 @@ func (c *current) Collect(to chan<- prometheus.Metric) {
 	gauge(healthy, good)
 	gauge(sessions, float64(s.Running), string(session.StateRunning))
 	gauge(sessions, float64(s.Pending), string(session.StatePending))
-	gauge(kept, float64(s.Kept))
-	gauge(keptBytes, float64(s.KeptBytes))
+	if s.Kept >= 0 {
+		gauge(kept, float64(s.Kept))
+		gauge(keptBytes, float64(s.KeptBytes))
+	}
 	gauge(connections, float64(s.Connections))
 	to <- prometheus.MustNewConstMetric(linesLost, prometheus.CounterValue, float64(s.LogLinesLost))
 	if s.KernelMemory >= 0 {

@@ -40,6 +40,9 @@ type Metrics struct {
 	refused *prometheus.CounterVec // code
 	reloads *prometheus.CounterVec // result
 	codes   codes
+
+	handedOn *prometheus.CounterVec // method, code; of an agent
+	methods  codes                  // that were answered once
 }
 
 // New makes the metrics of a service of that version. now is asked for what

@@ -87,7 +87,7 @@ func (k *tracker) receive(receipt *files.Receipt) observation {
 			return noRoomFor(err)
 		}
 	}
-	content, err := k.fleet().Fetch(ctx, k.run.ID, want)
+	content, err := k.fleet().Fetch(k.t.whole.trace.Within(ctx), k.run.ID, want)
 	if err != nil {
 		return k.notFetched(receipt, err)
 	}

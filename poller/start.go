@@ -13,6 +13,7 @@ import (
 	"github.com/carverauto/serviceradar-profiler/auth"
 	"github.com/carverauto/serviceradar-profiler/session"
 	"github.com/carverauto/serviceradar-profiler/store"
+	"github.com/carverauto/serviceradar-profiler/tracing"
 )
 
 // Start begins a session on the hosts that are meant, or joins one; see
@@ -118,7 +119,7 @@ func (p *Poller) admit(ctx context.Context, spec session.Spec) (*whole, error) {
 	}
 	defer p.unlock()
 	w := p.create(spec, hosts)
-	w.guards = []session.Guard{guard}
+	w.guards, w.trace = []session.Guard{guard}, tracing.ParentOf(ctx)
 	p.enter(w)
 	if err := p.full(w); err != nil {
 		p.drop(w)
@@ -360,7 +361,7 @@ func (p *Poller) refusedAtOnce(w *whole) error {
 	if !ask {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(p.ctx, p.callTimeout())
+	ctx, cancel := context.WithTimeout(w.trace.Within(p.ctx), p.callTimeout())
 	defer cancel()
 	matches, err := fleet.Match(ctx, spec)
 	if err == nil && len(matches) == 1 && matches[0].Err != nil {

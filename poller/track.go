@@ -199,7 +199,7 @@ func (k *tracker) send() {
 	k.p.mu.Lock()
 	spec := k.p.specFor(k.t)
 	k.p.mu.Unlock()
-	now, err := k.fleet().Start(ctx, spec)
+	now, err := k.fleet().Start(k.t.whole.trace.Within(ctx), spec)
 	if err != nil {
 		k.see(k.saw(err, true))
 		return
@@ -276,7 +276,7 @@ func (k *tracker) ask() {
 func (k *tracker) stop() {
 	ctx, cancel := context.WithTimeout(k.p.ctx, 3*k.rules.callTimeout)
 	defer cancel()
-	now, err := k.fleet().Cancel(ctx, k.run.ID)
+	now, err := k.fleet().Cancel(k.t.whole.trace.Within(ctx), k.run.ID)
 	if err != nil {
 		k.see(k.saw(err, false))
 		return

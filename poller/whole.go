@@ -11,16 +11,18 @@ import (
 
 	"github.com/carverauto/serviceradar-profiler/session"
 	"github.com/carverauto/serviceradar-profiler/store"
+	"github.com/carverauto/serviceradar-profiler/tracing"
 )
 
 // whole is a session, with all that belongs to it. Poller.mu guards it.
 type whole struct {
 	record    store.Record // as it is kept, without its runs
 	state     session.State
-	parts     []*part    // by name of host
-	number    uint64     // in the order of creation
-	anonymous bool       // a request without an ID led here
-	saving    sync.Mutex // held while the record is written; before Poller.mu
+	parts     []*part        // by name of host
+	number    uint64         // in the order of creation
+	anonymous bool           // a request without an ID led here
+	trace     tracing.Parent // the call that asked for it first; not known after a restart
+	saving    sync.Mutex     // held while the record is written; before Poller.mu
 
 	durable  bool          // it is in the store
 	settled  chan struct{} // closed when Start has its answer

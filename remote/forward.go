@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
+	"github.com/carverauto/serviceradar-profiler/proto/monitoring"
 	"github.com/carverauto/serviceradar-profiler/session"
 )
 
@@ -30,6 +31,10 @@ const maxForwarded = 64 << 20
 // deadline, cancellation, status and its details. Nothing is repeated: whoever
 // calls does that.
 type Next struct {
+	// Answered is told of each call that was handed on: its method, and gRPC's
+	// code of the answer. Set it before the first.
+	Answered func(method, code string)
+
 	link *link
 	conn *grpc.ClientConn
 }
@@ -45,7 +50,19 @@ func DialNext(address string, creds credentials.TransportCredentials, more ...gr
 	if err != nil {
 		return nil, err
 	}
-	return &Next{link: l, conn: conn}, nil
+	return &Next{Answered: func(string, string) {}, link: l, conn: conn}, nil
+}
+
+// NextMethods are those that each next agent has, as far as they are known here.
+func NextMethods() (methods []string) {
+	service := monitoring.AgentService_ServiceDesc
+	for _, m := range service.Methods {
+		methods = append(methods, "/"+service.ServiceName+"/"+m.MethodName)
+	}
+	for _, s := range service.Streams {
+		methods = append(methods, "/"+service.ServiceName+"/"+s.StreamName)
+	}
+	return methods
 }
 
 // Close ends the connection, and with it all calls.
@@ -68,6 +85,7 @@ func (n *Next) invoke(ctx context.Context, method string, in *raw) (any, error) 
 		header, trailer metadata.MD
 	)
 	err := n.conn.Invoke(outgoing(ctx), method, in, &out, grpc.Header(&header), grpc.Trailer(&trailer))
+	n.Answered(method, status.Code(err).String())
 	// Headers that cannot be set any more are those of a client that has gone.
 	_ = errors.Join(grpc.SetHeader(ctx, carried(header)), grpc.SetTrailer(ctx, carried(trailer)))
 	if err != nil {
@@ -78,11 +96,12 @@ func (n *Next) invoke(ctx context.Context, method string, in *raw) (any, error) 
 
 // forward hands on a call of any kind. Its first request may have been read
 // already.
-func (n *Next) forward(stream grpc.ServerStream, first *raw) error {
+func (n *Next) forward(stream grpc.ServerStream, first *raw) (err error) {
 	method, ok := grpc.MethodFromServerStream(stream)
 	if !ok {
 		return status.Error(codes.Internal, "a call without a method")
 	}
+	defer func() { n.Answered(method, status.Code(err).String()) }()
 	ctx, cancel := context.WithCancel(outgoing(stream.Context()))
 	defer cancel()
 	out, err := n.conn.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true, ClientStreams: true}, method)

@@ -138,7 +138,10 @@ func noise(r *rand.Rand, n int) []byte {
 // with metadata both ways, deadline, and the details of an error.
 func TestForwardedAsItIs(t *testing.T) {
 	agent := newNextAgent(t, "127.0.0.1:0")
-	conn := front(t, toNext(t, agent.address))
+	next := toNext(t, agent.address)
+	answered := make(chan string, 1)
+	next.Answered = func(method, code string) { answered <- method + " " + code }
+	conn := front(t, next)
 	r := rand.New(rand.NewPCG(7, 7))
 	check := func(serviceType string) []byte {
 		return slices.Concat(unknownFields(r), bytesField(2, serviceType), bytesField(1, "a name"), unknownFields(r))
@@ -193,6 +196,9 @@ func TestForwardedAsItIs(t *testing.T) {
 		ctx = metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer x", "mine-bin", string(noise(r, 40)), "twice", "1", "twice", "2")
 		got, header, trailer, err := talk(t, conn, ctx, c.desc, c.method, c.requests)
 		cancel()
+		if told, want := <-answered, c.method+" "+status.Code(err).String(); told != want {
+			t.Errorf("%s: it is told of %s, want %s", what, told, want)
+		}
 		seen := <-agent.calls
 		mine, _ := metadata.FromOutgoingContext(ctx)
 		for key, values := range mine {
@@ -363,7 +369,15 @@ func TestWithoutNextAgent(t *testing.T) {
 func TestNextAgentAway(t *testing.T) {
 	gone := newNextAgent(t, "127.0.0.1:0")
 	gone.Stop()
-	conn := front(t, toNext(t, gone.address))
+	next := toNext(t, gone.address)
+	answered := make(chan string, 1)
+	next.Answered = func(method, code string) {
+		select {
+		case answered <- method + " " + code:
+		default: // the first one is enough
+		}
+	}
+	conn := front(t, next)
 	ask := bytesField(2, "icmp")
 	var out []byte
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
@@ -372,6 +386,9 @@ func TestNextAgentAway(t *testing.T) {
 	e := carriedError(status.Convert(err))
 	if status.Code(err) != codes.Unavailable || e == nil || e.Code != "next_agent_unavailable" || !errors.Is(e, session.ErrUnavailable) || !strings.Contains(err.Error(), gone.address) {
 		t.Errorf("%v", err)
+	}
+	if told := <-answered; told != methodCheck+" Unavailable" {
+		t.Errorf("it is told of %s", told)
 	}
 	if _, texts := rawCall(t, conn, methodCheck, bytesField(2, "profiler")); len(texts[2]) == 0 {
 		t.Error("ours is not answered")

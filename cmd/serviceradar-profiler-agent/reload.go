@@ -28,6 +28,8 @@ func (s *service) reload() (notes []string, err error) {
 		daemon.Fixed{Key: "next_agent_address", Old: old.NextAgentAddress, New: fresh.NextAgentAddress},
 		daemon.Fixed{Key: "next_agent_security", Old: old.NextAgentSecurity, New: fresh.NextAgentSecurity},
 		daemon.Fixed{Key: "logging", Old: old.Logging, New: fresh.Logging},
+		daemon.Fixed{Key: "metrics", Old: old.Metrics, New: fresh.Metrics},
+		daemon.Fixed{Key: "tracing", Old: old.Tracing, New: fresh.Tracing},
 	)
 	if err := errors.Join(s.gate.SetPolicy(&fresh.Access), s.agent.SetLimits(fresh.Limits)); err != nil { // both were found good by load
 		return nil, fmt.Errorf("%w: %w", daemon.ErrPartly, err)

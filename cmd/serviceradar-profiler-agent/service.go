@@ -13,6 +13,7 @@ import (
 	"github.com/carverauto/serviceradar-profiler/agent"
 	"github.com/carverauto/serviceradar-profiler/daemon"
 	"github.com/carverauto/serviceradar-profiler/remote"
+	"github.com/carverauto/serviceradar-profiler/session"
 	"github.com/carverauto/serviceradar-profiler/version"
 )
 
@@ -37,7 +38,7 @@ func serve(ctx context.Context, call *daemon.Call) error {
 	}
 	s := &service{Service: call.Begin("profiler-agent", &settings.Logging, &settings.source), settings: settings}
 	defer s.End()
-	if err = s.Open(settings.reach(), &settings.source, nil); err != nil {
+	if err = s.Open(settings.reach(), &settings.source, s.measure); err != nil {
 		return err
 	}
 	if s.ids, err = settings.identities(); err != nil {
@@ -50,6 +51,7 @@ func serve(ctx context.Context, call *daemon.Call) error {
 		return err
 	}
 	defer s.disconnect()
+	s.register()
 	return s.Run(ctx, &daemon.Work{
 		Server:   s.server,
 		Status:   s.status,
@@ -69,29 +71,35 @@ const (
 
 // connect makes what is called. Nothing is connected to yet.
 func (s *service) connect() (err error) {
-	if s.client, err = remote.Dial(s.settings.ProfilerAddress, s.ids.profiler, grpc.WithStaticStreamWindowSize(window)); err != nil {
+	traces := grpc.WithStatsHandler(s.Tracing.Outgoing())
+	if s.client, err = remote.Dial(s.settings.ProfilerAddress, s.ids.profiler, grpc.WithStaticStreamWindowSize(window), traces); err != nil {
 		return err
 	}
 	if s.settings.NextAgentAddress != "" {
-		if s.next, err = remote.DialNext(s.settings.NextAgentAddress, s.ids.next); err != nil {
+		if s.next, err = remote.DialNext(s.settings.NextAgentAddress, s.ids.next, traces); err != nil {
 			return err
 		}
+		s.next.Answered = s.Metrics.HandedOn
 	}
-	s.agent, err = agent.New(s.client, s.client.Report, agent.Options{Address: s.settings.ProfilerAddress, Limits: s.settings.Limits, Log: s.Log})
+	s.agent, err = agent.New(s.client, s.client.Report, agent.Options{Address: s.settings.ProfilerAddress, Limits: s.settings.Limits, Log: s.Log,
+		Changed: func(now session.Session) { s.Metrics.AgentSession(&now) }})
 	if err != nil {
 		return err
 	}
-	if s.gate, err = access.New(s.agent, &s.settings.Access, s.Audit); err != nil {
-		return err
-	}
+	s.gate, err = access.New(s.agent, &s.settings.Access, s.Audit)
+	return err
+}
+
+// register puts all that is served onto the server.
+func (s *service) register() {
 	s.server = s.NewServer(remote.AgentOptions(s.Log, s.next))
-	remote.NewServer(s.gate, 0).Register(s.server)
-	remote.RegisterAgent(s.server, s.gate, remote.About{
+	runner := s.Metrics.Runner(s.gate)
+	remote.NewServer(runner, 0).Register(s.server)
+	remote.RegisterAgent(s.server, runner, remote.About{
 		Host: s.Host, HostIP: s.settings.hostIP(), Version: version.String(), AgentID: s.settings.AgentID,
 		Limits: s.agent.RemoteLimits, Health: s.agent.Health, Profiler: s.agent.Profiler,
 		Serving: func() bool { return !s.stopping.Load() },
 	}, s.next)
-	return nil
 }
 
 func (s *service) disconnect() {

@@ -21,13 +21,15 @@ import (
 // settings are the configuration file. Each key is in docs/agent.md. An
 // agent.json of ServiceRadar is one, too.
 type settings struct {
-	ListenAddr string         `json:"listen_addr"`
-	AgentID    string         `json:"agent_id"`
-	HostIP     string         `json:"host_ip"`
-	Security   auth.Security  `json:"security"`
-	Access     access.Policy  `json:"access"`
-	Limits     agent.Limits   `json:"limits"`
-	Logging    daemon.Logging `json:"logging"`
+	ListenAddr string           `json:"listen_addr"`
+	AgentID    string           `json:"agent_id"`
+	HostIP     string           `json:"host_ip"`
+	Security   auth.Security    `json:"security"`
+	Access     access.Policy    `json:"access"`
+	Limits     agent.Limits     `json:"limits"`
+	Logging    daemon.Logging   `json:"logging"`
+	Metrics    metrics.Settings `json:"metrics"`
+	Tracing    tracing.Settings `json:"tracing"`
 
 	ProfilerAddress   string         `json:"profiler_address"`
 	ProfilerSecurity  *auth.Security `json:"profiler_security,omitempty"` // nil: security
@@ -76,7 +78,7 @@ const variablePrefix = "SRPROF_AGENT_"
 func defaults() settings {
 	return settings{
 		ListenAddr: ":50085", ProfilerAddress: "127.0.0.1:50084", Access: access.DefaultPolicy(), Limits: agent.DefaultLimits(),
-		Logging: daemon.Logging{Level: "info", Output: "stdout"},
+		Logging: daemon.Logging{Level: "info", Output: "stdout"}, Tracing: tracing.Default(),
 	}
 }
 
@@ -94,7 +96,7 @@ func example() settings {
 }
 
 func (s *settings) reach() *daemon.Reach {
-	return &daemon.Reach{Name: name, ListenAddr: s.ListenAddr, Security: &s.Security, Metrics: &metrics.Settings{}, Tracing: &tracing.Settings{}}
+	return &daemon.Reach{Name: name, ListenAddr: s.ListenAddr, Security: &s.Security, Metrics: &s.Metrics, Tracing: &s.Tracing}
 }
 
 // load reads the configuration and makes sure of it, the certificates aside.
@@ -113,6 +115,8 @@ func load(path string) (_ *settings, err error) {
 		daemon.Checked{Key: "access", Err: s.Access.Validate()},
 		daemon.Checked{Key: "limits", Err: s.Limits.Validate()},
 		daemon.Checked{Key: "logging", Err: logging.Validate()},
+		daemon.Checked{Key: "metrics", Err: s.Metrics.Validate(&s.Security)},
+		daemon.Checked{Key: "tracing", Err: s.Tracing.Validate()},
 	)
 }
 

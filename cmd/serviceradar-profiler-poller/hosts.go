@@ -14,15 +14,23 @@ import (
 	"github.com/carverauto/serviceradar-profiler/checks"
 	"github.com/carverauto/serviceradar-profiler/poller"
 	"github.com/carverauto/serviceradar-profiler/remote"
+	"github.com/carverauto/serviceradar-profiler/tracing"
 )
 
 // slender is how connections are made of which there are thousands: most of
 // them carry a question now and then.
-var slender = []grpc.DialOption{grpc.WithReadBufferSize(8 << 10)}
+func slender(t *tracing.Tracing) []grpc.DialOption {
+	how := []grpc.DialOption{grpc.WithReadBufferSize(8 << 10)}
+	if t != nil { // all that a poller asks it asks by itself, in the end
+		how = append(how, grpc.WithStatsHandler(t.Outgoing()))
+	}
+	return how
+}
 
 // reached is how the agents of a configuration are called.
 type reached struct {
 	ids    *identities
+	how    []grpc.DialOption
 	agents map[string]*reach // by name
 }
 
@@ -41,8 +49,8 @@ func whereIs(a *checks.Agent) where { return where{a.Address, a.ProfilerAddress,
 
 // newReached makes the clients of a configuration. Those of the former one are
 // taken over where nothing about them has changed. Nothing is connected to yet.
-func newReached(s *settings, ids *identities, former *reached) (_ *reached, err error) {
-	r := &reached{ids: ids, agents: map[string]*reach{}}
+func newReached(s *settings, ids *identities, how []grpc.DialOption, former *reached) (_ *reached, err error) {
+	r := &reached{ids: ids, how: how, agents: map[string]*reach{}}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, r.closeBut(former))
@@ -70,17 +78,17 @@ func (r *reached) dial(s *settings, a *checks.Agent) (*reach, error) {
 	}
 	is := &reach{at: whereIs(a)}
 	if a.ProfilerAddress == "" {
-		if is.fleet, err = remote.Dial(a.Address, creds, slender...); err != nil {
+		if is.fleet, err = remote.Dial(a.Address, creds, r.how...); err != nil {
 			return nil, err
 		}
 		is.checks = is.fleet.Agent()
 		return is, nil
 	}
-	if is.checks, err = remote.DialAgent(a.Address, creds, slender...); err != nil {
+	if is.checks, err = remote.DialAgent(a.Address, creds, r.how...); err != nil {
 		return nil, err
 	}
 	if creds, err = r.ids.of(s, a, a.ProfilerAddress); err == nil {
-		is.fleet, err = remote.Dial(a.ProfilerAddress, creds, slender...)
+		is.fleet, err = remote.Dial(a.ProfilerAddress, creds, r.how...)
 	}
 	if err != nil {
 		return nil, errors.Join(err, is.checks.Close())

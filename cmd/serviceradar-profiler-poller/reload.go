@@ -19,7 +19,7 @@ func (s *service) reload() (notes []string, err error) {
 		return nil, err
 	}
 	s.keepFixed(fresh)
-	reached, err := newReached(fresh, s.reached.ids, s.reached)
+	reached, err := newReached(fresh, s.reached.ids, s.reached.how, s.reached)
 	if err != nil {
 		return nil, err
 	}

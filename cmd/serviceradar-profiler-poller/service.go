@@ -90,7 +90,7 @@ func (s *service) open(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if s.reached, err = newReached(c, ids, nil); err != nil {
+	if s.reached, err = newReached(c, ids, slender(s.Tracing), nil); err != nil {
 		return err
 	}
 	s.poller, err = poller.New(poller.Options{Store: s.store, Files: profiles, Hosts: s.reached.hosts(c), Limits: c.Limits, Spool: c.DataDir, Log: s.Log,

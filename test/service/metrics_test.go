@@ -232,15 +232,21 @@ func TestMetricsByTLS(t *testing.T) {
 
 var metricName = regexp.MustCompile(`\b(?:srprof_|process_(?:cpu|resident|start)_)[a-z0-9_]+\b`)
 
-// ofPollers is what those tell of, who have names of their own.
-func ofPollers(t *testing.T) string {
-	t.Helper()
-	m := metrics.NewFleet("test", func() (metrics.State, metrics.Fleet) {
+// ofOthers is what agents and pollers tell of, who have names of their own.
+func ofOthers() (text string) {
+	agent := metrics.NewAgent("test", nil, func() (metrics.State, metrics.Agent) {
+		return metrics.State{}, metrics.Agent{ProfilerSince: time.Now()}
+	})
+	agent.HandedOn("/s/m", "OK")
+	poller := metrics.NewFleet("test", func() (metrics.State, metrics.Fleet) {
 		return metrics.State{}, metrics.Fleet{ReportsDropped: map[string]uint64{"summary": 1}}
 	})
-	answer := httptest.NewRecorder()
-	m.Handler().ServeHTTP(answer, httptest.NewRequest(http.MethodGet, "/metrics", nil))
-	return answer.Body.String()
+	for _, m := range []*metrics.Metrics{agent, poller} {
+		answer := httptest.NewRecorder()
+		m.Handler().ServeHTTP(answer, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+		text += answer.Body.String()
+	}
+	return text
 }
 
 // What is shipped for Prometheus and Grafana, and what the documents say, names
@@ -252,7 +258,7 @@ func TestShippedForPrometheus(t *testing.T) {
 		name, _, _ = strings.Cut(name, "{")
 		known[name] = true
 	}
-	text := daemons.Get(t, http.DefaultClient, "http://"+s.waitFor(t, "metrics can be read").Address+"/metrics") + ofPollers(t)
+	text := daemons.Get(t, http.DefaultClient, "http://"+s.waitFor(t, "metrics can be read").Address+"/metrics") + ofOthers()
 	for line := range strings.Lines(text) {
 		if f := strings.Fields(line); len(f) > 2 && f[1] == "HELP" {
 			known[f[2]] = true
