@@ -10,7 +10,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/carverauto/serviceradar-profiler/remote"
+	"github.com/carverauto/serviceradar-profiler/serviceradar"
 )
 
 // Types and names that pollers treat in ways of their own.
@@ -20,8 +20,8 @@ const (
 	typePort  = "port"
 )
 
-func (c *Checks) request(a *agent, check *Check) *remote.CheckRequest {
-	r := &remote.CheckRequest{Name: check.Name, Type: check.Type, AgentID: a.name, PollerID: c.config.PollerID, Details: check.Details}
+func (c *Checks) request(a *agent, check *Check) *serviceradar.CheckRequest {
+	r := &serviceradar.CheckRequest{Name: check.Name, Type: check.Type, AgentID: a.name, PollerID: c.config.PollerID, Details: check.Details}
 	if check.Type == typePort {
 		r.Port = check.Port
 	}
@@ -34,16 +34,16 @@ func (c *Checks) status(ctx context.Context, a *agent, i int) *finding {
 	f := &finding{agent: a.name, check: check.Name, order: i}
 	if check.Type == TypeProfiler {
 		if answer := c.profiler.status(ctx, c, a, check); answer != nil {
-			f.service = c.service(a, check, answer, remote.SourceStatus)
+			f.service = c.service(a, check, answer, serviceradar.SourceStatus)
 			return f
 		}
 	}
 	answer, err := a.client.Status(ctx, c.request(a, check))
 	if err != nil {
 		c.log.Warn("a check failed", "agent", a.name, "check", check.Name, "error", err.Error())
-		answer = &remote.CheckAnswer{Message: failed("Service check failed")}
+		answer = &serviceradar.CheckAnswer{Message: failed("Service check failed")}
 	}
-	f.service = c.service(a, check, answer, remote.SourceStatus)
+	f.service = c.service(a, check, answer, serviceradar.SourceStatus)
 	return f
 }
 
@@ -122,7 +122,7 @@ func (c *Checks) results(ctx context.Context, a *agent, r *resultsCheck) *findin
 		return nil
 	case err != nil:
 		c.log.Warn("results cannot be had", "agent", a.name, "check", r.Name, "error", err.Error())
-		f.service = c.service(a, &r.Check, &remote.CheckAnswer{Message: failed("GetResults failed: " + err.Error())}, remote.SourceResults)
+		f.service = c.service(a, &r.Check, &serviceradar.CheckAnswer{Message: failed("GetResults failed: " + err.Error())}, serviceradar.SourceResults)
 		r.remember(began, "")
 		return f
 	}
@@ -130,7 +130,7 @@ func (c *Checks) results(ctx context.Context, a *agent, r *resultsCheck) *findin
 	if !answer.New && r.Type == typeSweep && !r.synced() {
 		return nil
 	}
-	f.service = c.service(a, &r.Check, answer, remote.SourceResults)
+	f.service = c.service(a, &r.Check, answer, serviceradar.SourceResults)
 	f.lost = func() { r.restore(request.LastSequence) }
 	return f
 }
@@ -143,12 +143,12 @@ func (r *resultsCheck) restore(sequence string) {
 }
 
 // service is how core is told what an agent said.
-func (c *Checks) service(a *agent, check *Check, answer *remote.CheckAnswer, source string) remote.ServiceStatus {
-	s := remote.ServiceStatus{
+func (c *Checks) service(a *agent, check *Check, answer *serviceradar.CheckAnswer, source string) serviceradar.ServiceStatus {
+	s := serviceradar.ServiceStatus{
 		Name: check.Name, Type: check.Type, Available: answer.Available, ResponseTime: answer.ResponseTime, AgentID: orElse(answer.AgentID, a.name), Source: source,
 		Message: withHost(answer.Message, a.where.names(a.name, check)),
 	}
-	if source == remote.SourceResults && check.synced() {
+	if source == serviceradar.SourceResults && check.synced() {
 		s.Type = typeSync
 	}
 	if s.Type != typeSync {
@@ -157,7 +157,7 @@ func (c *Checks) service(a *agent, check *Check, answer *remote.CheckAnswer, sou
 	return s
 }
 
-func (c *Checks) enveloped(s *remote.ServiceStatus) []byte {
+func (c *Checks) enveloped(s *serviceradar.ServiceStatus) []byte {
 	return marshaled(envelope{
 		PollerID: c.config.PollerID, AgentID: s.AgentID, Partition: c.config.partition(), ServiceType: s.Type, ServiceName: s.Name, Data: json.RawMessage(s.Message),
 	})

@@ -21,7 +21,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/carverauto/serviceradar-profiler/remote"
+	"github.com/carverauto/serviceradar-profiler/serviceradar"
 	"github.com/carverauto/serviceradar-profiler/session"
 	"github.com/carverauto/serviceradar-profiler/store/queue"
 )
@@ -29,8 +29,8 @@ import (
 // Options are what checks need.
 type Options struct {
 	Config Config
-	Agents map[string]*remote.AgentClient // one for each of Config.Agents that has checks
-	Core   *remote.CoreClient
+	Agents map[string]*serviceradar.AgentClient // one for each of Config.Agents that has checks
+	Core   *serviceradar.CoreClient
 	// Fleet is whom checks of type profiler are about, the hosts by the names of
 	// Config.Agents. nil: such checks ask the agents, as real pollers do.
 	Fleet   session.Fleet
@@ -49,7 +49,7 @@ type Checks struct {
 	interval time.Duration
 	sourceIP string
 	agents   []*agent // by name
-	core     *remote.CoreClient
+	core     *serviceradar.CoreClient
 	queue    *queue.Queue
 	profiler *profiling
 	reported *reported
@@ -62,7 +62,7 @@ type Checks struct {
 // agent is one with its checks, and what is remembered of it.
 type agent struct {
 	name    string
-	client  *remote.AgentClient
+	client  *serviceradar.AgentClient
 	where   *whereabouts
 	status  []Check
 	results []*resultsCheck

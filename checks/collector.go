@@ -9,7 +9,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/carverauto/serviceradar-profiler/remote"
+	"github.com/carverauto/serviceradar-profiler/serviceradar"
 )
 
 // finding is what came of a check.
@@ -17,7 +17,7 @@ type finding struct {
 	agent, check string
 	order        int // of the check, among those of its agent
 	at           time.Time
-	service      remote.ServiceStatus
+	service      serviceradar.ServiceStatus
 	// One of these is called when it was written down for core, or could not be,
 	// if something hangs on it.
 	told, lost func()

@@ -15,7 +15,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/carverauto/serviceradar-profiler/remote"
+	"github.com/carverauto/serviceradar-profiler/serviceradar"
 	"github.com/carverauto/serviceradar-profiler/session"
 )
 
@@ -146,14 +146,14 @@ const (
 
 // status is the answer to a status check; nil where the agent is to be asked,
 // because nothing else is known of its host.
-func (p *profiling) status(ctx context.Context, c *Checks, a *agent, check *Check) *remote.CheckAnswer {
+func (p *profiling) status(ctx context.Context, c *Checks, a *agent, check *Check) *serviceradar.CheckAnswer {
 	if p.fleet == nil {
 		return nil
 	}
 	began := time.Now()
 	host, sessions, known, err := p.of(ctx, a.name)
 	if err != nil {
-		return &remote.CheckAnswer{Message: failure(err, ""), ResponseTime: time.Since(began).Nanoseconds()}
+		return &serviceradar.CheckAnswer{Message: failure(err, ""), ResponseTime: time.Since(began).Nanoseconds()}
 	}
 	if !known || host.State == session.HostUnsupported {
 		return p.ofOldAgent(ctx, c, a, check)
@@ -173,12 +173,12 @@ func (p *profiling) status(ctx context.Context, c *Checks, a *agent, check *Chec
 	}
 	now := c.State()
 	s.Poller = pollerSummary{p.version, now.Queued, now.Dropped}
-	return &remote.CheckAnswer{Available: s.Available, Message: marshaled(s), ResponseTime: time.Since(began).Nanoseconds()}
+	return &serviceradar.CheckAnswer{Available: s.Available, Message: marshaled(s), ResponseTime: time.Since(began).Nanoseconds()}
 }
 
 // ofOldAgent asks an agent that knows no sessions for what it knows of a
 // profiler: older ones of ours tell something. A real one says nothing at all.
-func (p *profiling) ofOldAgent(ctx context.Context, c *Checks, a *agent, check *Check) *remote.CheckAnswer {
+func (p *profiling) ofOldAgent(ctx context.Context, c *Checks, a *agent, check *Check) *serviceradar.CheckAnswer {
 	answer, err := a.client.Status(ctx, c.request(a, check))
 	switch {
 	case err == nil && len(answer.Message) > 0:
@@ -294,8 +294,8 @@ func clipped(text string) string {
 }
 
 // noProfiling is what is told of an agent that knows nothing of profiling.
-func noProfiling() *remote.CheckAnswer {
-	return &remote.CheckAnswer{Message: marshaled(map[string]any{
+func noProfiling() *serviceradar.CheckAnswer {
+	return &serviceradar.CheckAnswer{Message: marshaled(map[string]any{
 		"available": false, "healthy": false, "state": session.HostUnsupported, "code": codeNoProfiling,
 		"reason": "the agent of this host knows no profiling; its other checks go on", "error": "no profiling",
 	})}

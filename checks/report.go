@@ -11,7 +11,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/carverauto/serviceradar-profiler/remote"
+	"github.com/carverauto/serviceradar-profiler/serviceradar"
 	"github.com/carverauto/serviceradar-profiler/session"
 	"github.com/carverauto/serviceradar-profiler/store/queue"
 )
@@ -20,8 +20,8 @@ import (
 // told to core together, and yet apart in the queue, so that there is something
 // to drop first when it is full.
 type entry struct {
-	Poll     int64                  `json:"poll"` // when it was written down: nanoseconds of Unix
-	Services []remote.ServiceStatus `json:"services"`
+	Poll     int64                        `json:"poll"` // when it was written down: nanoseconds of Unix
+	Services []serviceradar.ServiceStatus `json:"services"`
 }
 
 func (e *entry) time() time.Time { return time.Unix(0, e.Poll) }
@@ -30,11 +30,11 @@ func (e *entry) time() time.Time { return time.Unix(0, e.Poll) }
 func (c *Checks) report(began time.Time) {
 	findings := c.waiting.take()
 	poll := time.Now().UnixNano()
-	summary := entry{Poll: poll, Services: []remote.ServiceStatus{}} // which core gets although nothing was found: the poller lives
+	summary := entry{Poll: poll, Services: []serviceradar.ServiceStatus{}} // which core gets although nothing was found: the poller lives
 	var results []*finding
 	var told []func()
 	for _, f := range findings {
-		if f.service.Source == remote.SourceResults {
+		if f.service.Source == serviceradar.SourceResults {
 			results = append(results, f)
 			continue
 		}
@@ -51,7 +51,7 @@ func (c *Checks) report(began time.Time) {
 		told = append(told, tellLosses)
 	}
 	for _, f := range results {
-		if c.put(queue.Result, &entry{Poll: poll, Services: []remote.ServiceStatus{f.service}}) {
+		if c.put(queue.Result, &entry{Poll: poll, Services: []serviceradar.ServiceStatus{f.service}}) {
 			if f.told != nil {
 				told = append(told, f.told)
 			}
@@ -89,19 +89,19 @@ func (c *Checks) put(kind queue.Kind, e *entry) bool {
 }
 
 // losses are what core is told of what it will never get.
-func (c *Checks) losses() ([]remote.ServiceStatus, func()) {
+func (c *Checks) losses() ([]serviceradar.ServiceStatus, func()) {
 	now := c.outbox.dropped(c.queue)
 	if c.reported.wasTold(now) {
 		return nil, func() {}
 	}
-	s := remote.ServiceStatus{Name: "reports", Type: TypeProfiler, Available: true, AgentID: c.config.PollerID, Source: remote.SourceStatus}
+	s := serviceradar.ServiceStatus{Name: "reports", Type: TypeProfiler, Available: true, AgentID: c.config.PollerID, Source: serviceradar.SourceStatus}
 	s.Message = marshaled(struct {
 		Available bool    `json:"available"`
 		Message   string  `json:"message"`
 		Dropped   Dropped `json:"dropped"`
 	}{true, fmt.Sprintf("core was away for so long that reports were dropped: %d of status, %d of results", now.Summaries, now.Results), now})
 	s.Message = c.enveloped(&s)
-	return []remote.ServiceStatus{s}, func() { c.reported.told(now) }
+	return []serviceradar.ServiceStatus{s}, func() { c.reported.told(now) }
 }
 
 // Dropped counts what was not kept until core was there.
@@ -246,8 +246,8 @@ func (c *Checks) deliver(ctx context.Context) {
 }
 
 // next is what core is to be told next, and how to forget it then.
-func (c *Checks) next() (*remote.StatusReport, func(), error) {
-	r := &remote.StatusReport{PollerID: c.config.PollerID, Partition: c.config.partition(), SourceIP: c.sourceIP}
+func (c *Checks) next() (*serviceradar.StatusReport, func(), error) {
+	r := &serviceradar.StatusReport{PollerID: c.config.PollerID, Partition: c.config.partition(), SourceIP: c.sourceIP}
 	entries, ids, err := c.oldest()
 	if err != nil || len(entries) == 0 {
 		return c.nextUnsaved(r, err)
@@ -294,7 +294,7 @@ func (c *Checks) oldest() (poll []entry, ids []uint64, err error) {
 	}
 }
 
-func (c *Checks) nextUnsaved(r *remote.StatusReport, err error) (*remote.StatusReport, func(), error) {
+func (c *Checks) nextUnsaved(r *serviceradar.StatusReport, err error) (*serviceradar.StatusReport, func(), error) {
 	c.outbox.mu.Lock()
 	defer c.outbox.mu.Unlock()
 	e := c.outbox.unsaved
@@ -312,7 +312,7 @@ func (c *Checks) nextUnsaved(r *remote.StatusReport, err error) (*remote.StatusR
 }
 
 // tell tells core, and notes how that went.
-func (c *Checks) tell(ctx context.Context, r *remote.StatusReport) error {
+func (c *Checks) tell(ctx context.Context, r *serviceradar.StatusReport) error {
 	short, cancel := context.WithTimeout(ctx, reportWithin)
 	defer cancel()
 	err := c.core.Report(short, r)

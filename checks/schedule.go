@@ -15,7 +15,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/carverauto/serviceradar-profiler/remote"
+	"github.com/carverauto/serviceradar-profiler/serviceradar"
 	"github.com/carverauto/serviceradar-profiler/session"
 )
 
@@ -168,9 +168,9 @@ func hopeless(err error) bool {
 func (s *schedule) done(a *agent, began time.Time, data []byte, available bool) *finding {
 	was := s.turn
 	s.turn, s.problem, s.last = turn{}, nil, max(s.last, was.begun)
-	answer := &remote.CheckAnswer{Available: available, Message: data, ResponseTime: time.Since(began).Nanoseconds()}
+	answer := &serviceradar.CheckAnswer{Available: available, Message: data, ResponseTime: time.Since(began).Nanoseconds()}
 	return &finding{
-		agent: a.name, check: s.check.Name, order: s.order, service: s.checks.service(a, &s.check, answer, remote.SourceResults),
+		agent: a.name, check: s.check.Name, order: s.order, service: s.checks.service(a, &s.check, answer, serviceradar.SourceResults),
 		told: func() { s.checks.reported.set(s.key, was.begun) },
 		lost: func() { s.keep(was) },
 	}
@@ -220,5 +220,5 @@ func (p *profiling) results(ctx context.Context, id session.ID, a *agent) ([]byt
 		return nil, false, ctx.Err()
 	}
 	host := a.where.names(a.name, &Check{})
-	return remote.ResultsOf(ctx, p.fleet, remote.About{Host: host.name, HostIP: host.ip, Version: p.version}, id)
+	return serviceradar.ResultsOf(ctx, p.fleet, serviceradar.About{Host: host.name, HostIP: host.ip, Version: p.version}, id)
 }

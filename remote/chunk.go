@@ -30,7 +30,7 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 // time: send returns when there is room for the next one.
 func sendContent(c *session.Content, chunkSize int, send func(*sessionv1.FetchResponse) error) error {
 	err := send(&sessionv1.FetchResponse{Part: &sessionv1.FetchResponse_Header{Header: &sessionv1.FetchHeader{
-		Session: sessionMessage(&c.Session), Format: text(c.Format), Size: c.Size, Offset: c.Offset, Digest: text(c.Digest),
+		Session: sessionMessage(&c.Session), Format: Text(c.Format), Size: c.Size, Offset: c.Offset, Digest: Text(c.Digest),
 	}}})
 	if err != nil {
 		return err

@@ -3,8 +3,8 @@
 // Package remote is sessions over gRPC. [Client] is a session.Runner whose
 // sessions run elsewhere, [Server] serves any session.Runner to such clients;
 // a profile travels between them in checked chunks and goes on where a
-// connection broke. Beside that stand the interfaces of ServiceRadar, which its
-// unmodified agents and pollers call.
+// connection broke. What is for somebody else than us goes on to him as it is
+// ([Next]).
 //
 // Messages and codes of gRPC stay inside: what goes in and comes out is of
 // package session, also its errors.
@@ -83,6 +83,33 @@ func Dial(address string, creds credentials.TransportCredentials, more ...grpc.D
 	return &Client{link: l, conn: conn, stub: sessionv1.NewSessionServiceClient(conn), fleet: sessionv1.NewFleetServiceClient(conn), resumeFor: resumeFor}, nil
 }
 
+// Connection is one to a service of any kind, whose failures are known better
+// than gRPC tells them.
+type Connection struct {
+	*grpc.ClientConn
+	link *link
+}
+
+// Connect is the connection to an address, host:port, made as a Client's is. It
+// does not connect: the first call does.
+func Connect(address string, creds credentials.TransportCredentials, more ...grpc.DialOption) (*Connection, error) {
+	l, conn, err := connect(address, creds, more)
+	if err != nil {
+		return nil, err
+	}
+	return &Connection{conn, l}, nil
+}
+
+// Address is where it leads.
+func (c *Connection) Address() string { return c.link.address }
+
+// Failure is what the last attempt to connect ended with; nil once there is a
+// connection.
+func (c *Connection) Failure() error { return c.link.lastAttempt().err }
+
+// Connection is the client's own. It is closed with the client.
+func (c *Client) Connection() *Connection { return &Connection{c.conn, c.link} }
+
 // connect makes a connection whose failures are noted.
 func connect(address string, creds credentials.TransportCredentials, more []grpc.DialOption) (*link, *grpc.ClientConn, error) {
 	if _, _, err := net.SplitHostPort(address); err != nil {
@@ -126,11 +153,11 @@ func (c *Client) Start(ctx context.Context, spec session.Spec) (session.Session,
 }
 
 func (c *Client) Get(ctx context.Context, id session.ID) (session.Session, error) {
-	return call(ctx, c, c.stub.Get, &sessionv1.GetRequest{Id: text(string(id))})
+	return call(ctx, c, c.stub.Get, &sessionv1.GetRequest{Id: Text(string(id))})
 }
 
 func (c *Client) Cancel(ctx context.Context, id session.ID) (session.Session, error) {
-	return call(ctx, c, c.stub.Cancel, &sessionv1.CancelRequest{Id: text(string(id))})
+	return call(ctx, c, c.stub.Cancel, &sessionv1.CancelRequest{Id: Text(string(id))})
 }
 
 func (c *Client) List(ctx context.Context, filter session.Filter) ([]session.Session, error) {
@@ -246,7 +273,7 @@ func (c *Client) Watch(ctx context.Context, id session.ID) iter.Seq2[session.Ses
 
 // watchOnce yields what one stream tells. There is more to tell if it broke.
 func (c *Client) watchOnce(ctx context.Context, id session.ID, yield func(session.Session) bool) (more bool, _ error) {
-	stream, err := c.stub.Watch(ctx, &sessionv1.WatchRequest{Id: text(string(id))}, grpc.MaxCallRecvMsgSize(maxStreamMessage))
+	stream, err := c.stub.Watch(ctx, &sessionv1.WatchRequest{Id: Text(string(id))}, grpc.MaxCallRecvMsgSize(maxStreamMessage))
 	if err != nil {
 		return true, err
 	}

@@ -24,7 +24,7 @@ import (
 func specMessage(s *session.Spec) *sessionv1.Spec {
 	m := &sessionv1.Spec{
 		Children: s.Children, Duration: durationpb.New(s.Duration), FrequencyHz: int32Of(s.Frequency),
-		RequestId: text(s.RequestID), Requester: text(s.Requester), Attended: s.Attended, Instance: text(s.Instance),
+		RequestId: Text(s.RequestID), Requester: Text(s.Requester), Attended: s.Attended, Instance: Text(s.Instance),
 	}
 	if s.MaxWait != 0 {
 		m.MaxWait = durationpb.New(s.MaxWait)
@@ -73,10 +73,10 @@ func pidsOf(m []int32) []int {
 
 func sessionMessage(s *session.Session) *sessionv1.Session {
 	m := &sessionv1.Session{
-		Id: text(string(s.ID)), Spec: specMessage(&s.Spec), Host: text(s.Host), State: stateMessages[s.State],
+		Id: Text(string(s.ID)), Spec: specMessage(&s.Spec), Host: Text(s.Host), State: stateMessages[s.State],
 		Position: int32Of(s.Position), Shared: int32Of(s.Shared),
 		Created: timeMessage(s.Created), Started: timeMessage(s.Started), Ended: timeMessage(s.Ended), Expires: timeMessage(s.Expires),
-		Progress: progressMessage(&s.Progress), Targets: targetMessages(s.Targets), EndedBy: text(string(s.EndedBy)),
+		Progress: progressMessage(&s.Progress), Targets: targetMessages(s.Targets), EndedBy: Text(string(s.EndedBy)),
 	}
 	for i := range s.Hosts {
 		m.Hosts = append(m.Hosts, hostRunMessage(&s.Hosts[i]))
@@ -104,7 +104,7 @@ func sessionOf(m *sessionv1.Session) session.Session {
 }
 
 func progressMessage(p *session.Progress) *sessionv1.Progress {
-	return &sessionv1.Progress{Elapsed: durationpb.New(p.Elapsed), Samples: p.Samples, Lost: p.Lost, Truncated: p.Truncated, Hottest: text(p.Hottest)}
+	return &sessionv1.Progress{Elapsed: durationpb.New(p.Elapsed), Samples: p.Samples, Lost: p.Lost, Truncated: p.Truncated, Hottest: Text(p.Hottest)}
 }
 
 func progressOf(m *sessionv1.Progress) session.Progress {
@@ -115,7 +115,7 @@ func progressOf(m *sessionv1.Progress) session.Progress {
 func targetMessages(targets []profile.Target) []*sessionv1.Target {
 	var m []*sessionv1.Target
 	for _, t := range targets {
-		m = append(m, &sessionv1.Target{Pid: int32Of(t.PID), Name: text(t.Name), Command: text(t.Command), Host: text(t.Host)})
+		m = append(m, &sessionv1.Target{Pid: int32Of(t.PID), Name: Text(t.Name), Command: Text(t.Command), Host: Text(t.Host)})
 	}
 	return m
 }
@@ -130,11 +130,11 @@ func targetsOf(m []*sessionv1.Target) []profile.Target {
 
 func errorMessage(e *session.Error) *sessionv1.Error {
 	m := &sessionv1.Error{
-		Code: text(e.Code), Kind: kindName(e.Kind),
-		Problem: short(e.Problem), Remedy: short(e.Remedy),
+		Code: Text(e.Code), Kind: kindName(e.Kind),
+		Problem: Short(e.Problem), Remedy: Short(e.Remedy),
 	}
 	if e.Cause != nil {
-		m.Cause = short(e.Cause.Error())
+		m.Cause = Short(e.Cause.Error())
 	}
 	if e.RetryAfter != 0 {
 		m.RetryAfter = durationpb.New(e.RetryAfter)
@@ -206,7 +206,7 @@ func stateOf(m sessionv1.State) session.State {
 }
 
 func wantMessage(id session.ID, w session.Want) *sessionv1.FetchRequest {
-	return &sessionv1.FetchRequest{Id: text(string(id)), Format: text(w.Format), Offset: w.Offset, Digest: text(w.Digest), Host: text(w.Host)}
+	return &sessionv1.FetchRequest{Id: Text(string(id)), Format: Text(w.Format), Offset: w.Offset, Digest: Text(w.Digest), Host: Text(w.Host)}
 }
 
 func wantOf(m *sessionv1.FetchRequest) (session.ID, session.Want) {
@@ -235,11 +235,11 @@ func int32Of[T ~int](n T) int32 {
 
 // text makes a string fit to travel: names of processes are any bytes, and the
 // strings of messages are UTF-8.
-func text(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }
+func Text(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }
 
 // short is text that goes into headers.
-func short(s string) string {
-	if s = text(s); len(s) <= maxErrorText {
+func Short(s string) string {
+	if s = Text(s); len(s) <= maxErrorText {
 		return s
 	}
 	return strings.ToValidUTF8(s[:maxErrorText], "") + "…"

@@ -15,7 +15,7 @@ func selectorMessage(s *session.Selector) *sessionv1.Selector {
 	if s.Empty() {
 		return nil
 	}
-	return &sessionv1.Selector{Name: text(s.Name), Unit: text(s.Unit), Container: text(s.Container), Cgroup: text(s.Cgroup), Hottest: s.Hottest}
+	return &sessionv1.Selector{Name: Text(s.Name), Unit: Text(s.Unit), Container: Text(s.Container), Cgroup: Text(s.Cgroup), Hottest: s.Hottest}
 }
 
 func selectorOf(m *sessionv1.Selector) session.Selector {
@@ -26,9 +26,9 @@ func hostsMessage(h *session.Hosts) *sessionv1.Hosts {
 	if h.Empty() {
 		return nil
 	}
-	m := &sessionv1.Hosts{Labels: text(h.Labels), All: h.All, Most: int32Of(h.Most)}
+	m := &sessionv1.Hosts{Labels: Text(h.Labels), All: h.All, Most: int32Of(h.Most)}
 	for _, name := range h.Names {
-		m.Names = append(m.Names, text(name))
+		m.Names = append(m.Names, Text(name))
 	}
 	return m
 }
@@ -39,9 +39,9 @@ func hostsOf(m *sessionv1.Hosts) session.Hosts {
 
 func hostRunMessage(h *session.HostRun) *sessionv1.HostRun {
 	m := &sessionv1.HostRun{
-		Host: text(h.Host), Id: text(string(h.ID)), State: stateMessages[h.State], Waiting: short(h.Waiting), Position: int32Of(h.Position),
+		Host: Text(h.Host), Id: Text(string(h.ID)), State: stateMessages[h.State], Waiting: Short(h.Waiting), Position: int32Of(h.Position),
 		Started: timeMessage(h.Started), Ended: timeMessage(h.Ended), Targets: targetMessages(h.Targets), Progress: progressMessage(&h.Progress),
-		EndedBy: text(string(h.EndedBy)), Size: h.Size, Digest: text(h.Digest),
+		EndedBy: Text(string(h.EndedBy)), Size: h.Size, Digest: Text(h.Digest),
 	}
 	if h.Err != nil {
 		m.Error = errorMessage(h.Err)
@@ -81,13 +81,13 @@ func hostStateOf(m sessionv1.HostState) session.HostState {
 
 func hostMessage(h *session.Host) *sessionv1.Host {
 	m := &sessionv1.Host{
-		Name: text(h.Name), Address: text(h.Address), State: hostStates[h.State], Since: timeMessage(h.Since), Version: text(h.Version),
-		Running: int32Of(h.Running), Queued: int32Of(h.Queued), Instance: text(h.Instance),
+		Name: Text(h.Name), Address: Text(h.Address), State: hostStates[h.State], Since: timeMessage(h.Since), Version: Text(h.Version),
+		Running: int32Of(h.Running), Queued: int32Of(h.Queued), Instance: Text(h.Instance),
 	}
 	if len(h.Labels) > 0 {
 		m.Labels = map[string]string{}
 		for key, value := range h.Labels {
-			m.Labels[text(key)] = text(value)
+			m.Labels[Text(key)] = Text(value)
 		}
 	}
 	if h.Err != nil {
@@ -109,8 +109,8 @@ func hostOf(m *sessionv1.Host) session.Host {
 
 func processMessage(p *session.Process) *sessionv1.Process {
 	return &sessionv1.Process{
-		Pid: int32Of(p.PID), Name: text(p.Name), Command: text(p.Command), User: text(p.User), Unit: text(p.Unit), Container: text(p.Container),
-		Cgroup: text(p.Cgroup), Cpu: p.CPU, MemoryBytes: p.Memory, Threads: int32Of(p.Threads), Started: timeMessage(p.Started),
+		Pid: int32Of(p.PID), Name: Text(p.Name), Command: Text(p.Command), User: Text(p.User), Unit: Text(p.Unit), Container: Text(p.Container),
+		Cgroup: Text(p.Cgroup), Cpu: p.CPU, MemoryBytes: p.Memory, Threads: int32Of(p.Threads), Started: timeMessage(p.Started),
 	}
 }
 
@@ -122,7 +122,7 @@ func processOf(m *sessionv1.Process) session.Process {
 }
 
 func matchMessage(h *session.Match) *sessionv1.HostMatch {
-	m := &sessionv1.HostMatch{Host: text(h.Host), Pids: pidMessages(h.PIDs)}
+	m := &sessionv1.HostMatch{Host: Text(h.Host), Pids: pidMessages(h.PIDs)}
 	if h.Err != nil {
 		m.Error = errorMessage(h.Err)
 	}

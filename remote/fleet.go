@@ -26,7 +26,7 @@ func (c *Client) Hosts(ctx context.Context, h session.Hosts) ([]session.Host, er
 // Processes is of session.Fleet.
 func (c *Client) Processes(ctx context.Context, host string, s session.Selector, most int) ([]session.Process, error) {
 	answer, err := repeated(ctx, c, c.fleet.ListProcesses,
-		&sessionv1.ListProcessesRequest{Host: text(host), Select: selectorMessage(&s), Most: int32Of(most)})
+		&sessionv1.ListProcessesRequest{Host: Text(host), Select: selectorMessage(&s), Most: int32Of(most)})
 	if err != nil {
 		return nil, err
 	}

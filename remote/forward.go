@@ -18,7 +18,6 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
-	"github.com/carverauto/serviceradar-profiler/proto/monitoring"
 	"github.com/carverauto/serviceradar-profiler/session"
 )
 
@@ -53,18 +52,6 @@ func DialNext(address string, creds credentials.TransportCredentials, more ...gr
 	return &Next{Answered: func(string, string) {}, link: l, conn: conn}, nil
 }
 
-// NextMethods are those that each next agent has, as far as they are known here.
-func NextMethods() (methods []string) {
-	service := monitoring.AgentService_ServiceDesc
-	for _, m := range service.Methods {
-		methods = append(methods, "/"+service.ServiceName+"/"+m.MethodName)
-	}
-	for _, s := range service.Streams {
-		methods = append(methods, "/"+service.ServiceName+"/"+s.StreamName)
-	}
-	return methods
-}
-
 // Close ends the connection, and with it all calls.
 func (n *Next) Close() error { return n.conn.Close() }
 
@@ -73,15 +60,15 @@ func (n *Next) Close() error { return n.conn.Close() }
 func AgentOptions(log *slog.Logger, next *Next) []grpc.ServerOption {
 	options := append(ServerOptions(log), grpc.MaxRecvMsgSize(4<<20), grpc.ForceServerCodecV2(newPassCodec()))
 	if next != nil {
-		options = append(options, grpc.UnknownServiceHandler(func(_ any, stream grpc.ServerStream) error { return next.forward(stream, nil) }))
+		options = append(options, grpc.UnknownServiceHandler(func(_ any, stream grpc.ServerStream) error { return next.Forward(stream, nil) }))
 	}
 	return options
 }
 
-// invoke hands on a call with one request and one answer.
-func (n *Next) invoke(ctx context.Context, method string, in *raw) (any, error) {
+// Invoke hands on a call with one request and one answer.
+func (n *Next) Invoke(ctx context.Context, method string, in *Raw) (any, error) {
 	var (
-		out             raw
+		out             Raw
 		header, trailer metadata.MD
 	)
 	err := n.conn.Invoke(outgoing(ctx), method, in, &out, grpc.Header(&header), grpc.Trailer(&trailer))
@@ -94,9 +81,9 @@ func (n *Next) invoke(ctx context.Context, method string, in *raw) (any, error) 
 	return &out, nil
 }
 
-// forward hands on a call of any kind. Its first request may have been read
+// Forward hands on a call of any kind. Its first request may have been read
 // already.
-func (n *Next) forward(stream grpc.ServerStream, first *raw) (err error) {
+func (n *Next) Forward(stream grpc.ServerStream, first *Raw) (err error) {
 	method, ok := grpc.MethodFromServerStream(stream)
 	if !ok {
 		return status.Error(codes.Internal, "a call without a method")
@@ -117,10 +104,10 @@ func (n *Next) forward(stream grpc.ServerStream, first *raw) (err error) {
 }
 
 // requests hands on what the client sends, to its end.
-func requests(from grpc.ServerStream, to grpc.ClientStream, first *raw) error {
+func requests(from grpc.ServerStream, to grpc.ClientStream, first *Raw) error {
 	for m := first; ; m = nil {
 		if m == nil {
-			m = new(raw)
+			m = new(Raw)
 			if err := from.RecvMsg(m); errors.Is(err, io.EOF) {
 				return to.CloseSend()
 			} else if err != nil {
@@ -142,7 +129,7 @@ func (n *Next) answers(to grpc.ServerStream, from grpc.ClientStream) error {
 		}
 	}
 	for {
-		var m raw
+		var m Raw
 		if err := from.RecvMsg(&m); err != nil {
 			to.SetTrailer(carried(from.Trailer()))
 			if errors.Is(err, io.EOF) {

@@ -144,7 +144,7 @@ func (l *link) explain(ctx context.Context, err error) error {
 	if ctx.Err() == context.Canceled {
 		return ctx.Err()
 	}
-	e := &session.Error{Code: codeNames[s.Code()], Kind: kindOfCode(s.Code()), Cause: textError(s.Message())}
+	e := &session.Error{Code: codeNames[s.Code()], Kind: KindOf(s.Code()), Cause: textError(s.Message())}
 	switch s.Code() {
 	case codes.Unavailable:
 		return l.unavailable(e)

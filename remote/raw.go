@@ -3,22 +3,14 @@
 package remote
 
 import (
-	"context"
-
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/encoding"
 	_ "google.golang.org/grpc/encoding/proto" // it is what passCodec stands before
 	"google.golang.org/grpc/mem"
-	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/protowire"
-	"google.golang.org/protobuf/proto"
-
-	"github.com/carverauto/serviceradar-profiler/proto/monitoring"
 )
 
-// raw is a message as it came, and as it goes on: byte by byte.
-type raw []byte
+// Raw is a message as it came, and as it goes on: byte by byte.
+type Raw []byte
 
 // passCodec is gRPC's codec of protobuf, which lets raw messages through.
 type passCodec struct{ encoding.CodecV2 }
@@ -27,34 +19,34 @@ func newPassCodec() passCodec { return passCodec{encoding.GetCodecV2("proto")} }
 
 // Marshal is of gRPC's interface, as the next one.
 func (c passCodec) Marshal(v any) (mem.BufferSlice, error) {
-	if r, ok := v.(*raw); ok {
+	if r, ok := v.(*Raw); ok {
 		return mem.BufferSlice{mem.SliceBuffer(*r)}, nil
 	}
 	return c.CodecV2.Marshal(v)
 }
 
 func (c passCodec) Unmarshal(data mem.BufferSlice, v any) error {
-	if r, ok := v.(*raw); ok {
+	if r, ok := v.(*Raw); ok {
 		*r = data.Materialize()
 		return nil
 	}
 	return c.CodecV2.Unmarshal(data, v)
 }
 
-// serviceType is field 2 of StatusRequest and of ResultsRequest; of several,
-// the last one counts. It is not known of what is no such message.
-func (r raw) serviceType() (of string, known bool) {
+// Text is a field of text or bytes; of several, the last one counts. It is not
+// known of what is no message.
+func (r Raw) Text(field protowire.Number) (text string, known bool) {
 	for rest := []byte(r); len(rest) > 0; {
 		number, kind, n := protowire.ConsumeTag(rest)
 		if n < 0 {
 			return "", false
 		}
-		if rest = rest[n:]; number == 2 && kind == protowire.BytesType {
+		if rest = rest[n:]; number == field && kind == protowire.BytesType {
 			value, n := protowire.ConsumeBytes(rest)
 			if n < 0 {
 				return "", false
 			}
-			of, rest = string(value), rest[n:]
+			text, rest = string(value), rest[n:]
 			continue
 		}
 		if n = protowire.ConsumeFieldValue(number, kind, rest); n < 0 {
@@ -62,115 +54,5 @@ func (r raw) serviceType() (of string, known bool) {
 		}
 		rest = rest[n:]
 	}
-	return of, true
-}
-
-// into reads a raw message into one of ours.
-func (r raw) into(v any) error {
-	m, ok := v.(proto.Message)
-	if !ok {
-		return status.Errorf(codes.Internal, "%T is no message", v)
-	}
-	if err := proto.Unmarshal(r, m); err != nil {
-		return status.Errorf(codes.Internal, "the request cannot be read: %v", err)
-	}
-	return nil
-}
-
-// fork is monitoring.AgentService where one part of the checks is answered here,
-// and the others somewhere else: it looks at the type of service that is asked
-// for, before anything is decoded.
-type fork struct {
-	here *monitoringServer
-	next *Next // nil: nobody knows the other types
-}
-
-func (f *fork) isOurs(m raw) bool {
-	of, known := m.serviceType()
-	return known && f.here.checks(of)
-}
-
-// describe is the service as gRPC is told of it.
-func (f *fork) describe() *grpc.ServiceDesc {
-	service := monitoring.AgentService_ServiceDesc
-	service.Methods, service.Streams = nil, nil
-	for _, m := range monitoring.AgentService_ServiceDesc.Methods {
-		if m.MethodName != "TriggerProfiling" { // which has no type: it is always ours
-			m.Handler = f.unary(service.ServiceName, m)
-		}
-		service.Methods = append(service.Methods, m)
-	}
-	for _, s := range monitoring.AgentService_ServiceDesc.Streams {
-		s.Handler = f.stream(s)
-		service.Streams = append(service.Streams, s)
-	}
-	return &service
-}
-
-// unary is a method before the one of ours.
-func (f *fork) unary(service string, m grpc.MethodDesc) grpc.MethodHandler {
-	return func(srv any, ctx context.Context, decode func(any) error, interceptor grpc.UnaryServerInterceptor) (any, error) {
-		var in raw
-		if err := decode(&in); err != nil {
-			return nil, err
-		}
-		if f.isOurs(in) {
-			return m.Handler(srv, ctx, in.into, interceptor)
-		}
-		answer := func(ctx context.Context, _ any) (any, error) { return f.elsewhere(ctx, service, m.MethodName, &in) }
-		if interceptor == nil {
-			return answer(ctx, nil)
-		}
-		return interceptor(ctx, &in, &grpc.UnaryServerInfo{Server: srv, FullMethod: "/" + service + "/" + m.MethodName}, answer)
-	}
-}
-
-// elsewhere answers a call of a type that is not ours. Without a next agent it
-// is what a real one says of types that it does not know.
-func (f *fork) elsewhere(ctx context.Context, service, method string, in *raw) (any, error) {
-	switch {
-	case f.next != nil:
-		return f.next.invoke(ctx, "/"+service+"/"+method, in)
-	case method == "GetStatus":
-		return &monitoring.StatusResponse{}, nil
-	}
-	return nil, notSupported(method, *in)
-}
-
-func notSupported(method string, in raw) error {
-	of, _ := in.serviceType()
-	return status.Errorf(codes.Unimplemented, "%s not supported for service type '%.64s'", method, of)
-}
-
-// stream is the same of a method that answers in several messages.
-func (f *fork) stream(s grpc.StreamDesc) grpc.StreamHandler {
-	return func(srv any, stream grpc.ServerStream) error {
-		var in raw
-		if err := stream.RecvMsg(&in); err != nil {
-			return err
-		}
-		switch {
-		case f.isOurs(in):
-			return s.Handler(srv, &reread{ServerStream: stream, first: in})
-		case f.next != nil:
-			return f.next.forward(stream, &in)
-		}
-		return notSupported(s.StreamName, in)
-	}
-}
-
-// reread is a stream of which the one request was read already.
-type reread struct {
-	grpc.ServerStream
-	first raw
-	done  bool
-}
-
-// RecvMsg is of gRPC's interface.
-func (r *reread) RecvMsg(m any) error {
-	if r.done {
-		return r.ServerStream.RecvMsg(m)
-	}
-	r.done = true
-	return r.first.into(m)
+	return text, true
 }

@@ -11,6 +11,13 @@ import (
 	"github.com/carverauto/serviceradar-profiler/session"
 )
 
+// What a Server serves, by gRPC's names.
+const (
+	SessionService = "serviceradar.session.v1.SessionService"
+	FleetService   = "serviceradar.session.v1.FleetService"
+	MethodFetch    = sessionv1.SessionService_Fetch_FullMethodName
+)
+
 // Server serves a Runner to Clients.
 type Server struct {
 	sessionv1.UnimplementedSessionServiceServer

@@ -57,7 +57,8 @@ func codeOfKind(err error) codes.Code {
 	return codes.Internal
 }
 
-func kindOfCode(code codes.Code) error {
+// KindOf is the kind of failure that a code of gRPC means.
+func KindOf(code codes.Code) error {
 	for _, s := range statuses {
 		if s.code == code {
 			return s.kind
@@ -75,7 +76,7 @@ func statusOf(err error) *status.Status {
 	if s, ok := status.FromError(err); ok { // none, or one of gRPC's own: the client is gone
 		return s
 	}
-	e := sessionError(err)
+	e := ErrorOf(err)
 	m := errorMessage(e)
 	s := status.New(codeOfKind(e.Kind), (&session.Error{Problem: m.Problem, Remedy: m.Remedy, Cause: textError(m.Cause)}).Error())
 	info := &errdetails.ErrorInfo{Reason: m.Code, Domain: errorDomain, Metadata: map[string]string{
@@ -95,8 +96,8 @@ func statusOf(err error) *status.Status {
 	return full
 }
 
-// sessionError is the error as a *session.Error with a kind, whatever it was.
-func sessionError(err error) *session.Error {
+// ErrorOf is the error as a *session.Error with a kind, whatever it was.
+func ErrorOf(err error) *session.Error {
 	var e *session.Error
 	if errors.As(err, &e) {
 		if e.Kind != nil {
@@ -115,6 +116,10 @@ func sessionError(err error) *session.Error {
 		Remedy: "this is a fault of the profiler: its log says more"}
 }
 
+// CodeDeadline is the code of an error of its own that says that a call had no
+// more time.
+const CodeDeadline = "deadline"
+
 // codeNames are the codes of errors that have none of their own.
 var codeNames = map[codes.Code]string{
 	codes.InvalidArgument:    "invalid",
@@ -127,7 +132,7 @@ var codeNames = map[codes.Code]string{
 	codes.Unimplemented:      "not_supported",
 	codes.Aborted:            "canceled",
 	codes.Canceled:           "call_canceled",
-	codes.DeadlineExceeded:   "deadline",
+	codes.DeadlineExceeded:   CodeDeadline,
 	codes.Internal:           "internal",
 }
 
@@ -183,7 +188,7 @@ func kindNamed(name string, code codes.Code) error {
 			return k.kind
 		}
 	}
-	return kindOfCode(code)
+	return KindOf(code)
 }
 
 // otherKinds are those that no error of a session has, but one of a call.

@@ -13,6 +13,7 @@ import (
 	"github.com/carverauto/serviceradar-profiler/agent"
 	"github.com/carverauto/serviceradar-profiler/daemon"
 	"github.com/carverauto/serviceradar-profiler/remote"
+	"github.com/carverauto/serviceradar-profiler/serviceradar"
 	"github.com/carverauto/serviceradar-profiler/session"
 	"github.com/carverauto/serviceradar-profiler/version"
 )
@@ -95,7 +96,7 @@ func (s *service) register() {
 	s.server = s.NewServer(remote.AgentOptions(s.Log, s.next))
 	runner := s.Metrics.Runner(s.gate)
 	remote.NewServer(runner, 0).Register(s.server)
-	remote.RegisterAgent(s.server, runner, remote.About{
+	serviceradar.RegisterAgent(s.server, runner, serviceradar.About{
 		Host: s.Host, HostIP: s.settings.hostIP(), Version: version.String(), AgentID: s.settings.AgentID,
 		Limits: s.agent.RemoteLimits, Health: s.agent.Health, Profiler: s.agent.Profiler,
 		Serving: func() bool { return !s.stopping.Load() },

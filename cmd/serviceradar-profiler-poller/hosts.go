@@ -14,6 +14,7 @@ import (
 	"github.com/carverauto/serviceradar-profiler/checks"
 	"github.com/carverauto/serviceradar-profiler/poller"
 	"github.com/carverauto/serviceradar-profiler/remote"
+	"github.com/carverauto/serviceradar-profiler/serviceradar"
 	"github.com/carverauto/serviceradar-profiler/tracing"
 )
 
@@ -39,7 +40,7 @@ type reached struct {
 type reach struct {
 	at     where
 	fleet  *remote.Client
-	checks *remote.AgentClient
+	checks *serviceradar.AgentClient
 }
 
 // where is what makes one connection another one.
@@ -81,10 +82,10 @@ func (r *reached) dial(s *settings, a *checks.Agent) (*reach, error) {
 		if is.fleet, err = remote.Dial(a.Address, creds, r.how...); err != nil {
 			return nil, err
 		}
-		is.checks = is.fleet.Agent()
+		is.checks = serviceradar.AgentOf(is.fleet)
 		return is, nil
 	}
-	if is.checks, err = remote.DialAgent(a.Address, creds, r.how...); err != nil {
+	if is.checks, err = serviceradar.DialAgent(a.Address, creds, r.how...); err != nil {
 		return nil, err
 	}
 	if creds, err = r.ids.of(s, a, a.ProfilerAddress); err == nil {
@@ -107,8 +108,8 @@ func (r *reached) hosts(s *settings) []poller.HostConfig {
 }
 
 // checkers are whom checks are asked of.
-func (r *reached) checkers() map[string]*remote.AgentClient {
-	all := map[string]*remote.AgentClient{}
+func (r *reached) checkers() map[string]*serviceradar.AgentClient {
+	all := map[string]*serviceradar.AgentClient{}
 	for name, is := range r.agents {
 		all[name] = is.checks
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/carverauto/serviceradar-profiler/daemon"
 	"github.com/carverauto/serviceradar-profiler/poller"
 	"github.com/carverauto/serviceradar-profiler/remote"
+	"github.com/carverauto/serviceradar-profiler/serviceradar"
 	"github.com/carverauto/serviceradar-profiler/session"
 	"github.com/carverauto/serviceradar-profiler/store/files"
 	"github.com/carverauto/serviceradar-profiler/store/queue"
@@ -26,7 +27,7 @@ type service struct {
 	*daemon.Service
 	settings *settings
 	reached  *reached
-	core     *remote.CoreClient // nil: there is none
+	core     *serviceradar.CoreClient // nil: there is none
 
 	dir   *daemon.Directory
 	store *sqlite.Store
@@ -105,7 +106,7 @@ func (s *service) connect() (err error) {
 		return err
 	}
 	if c.CoreAddress != "" {
-		if s.core, err = remote.DialCore(c.CoreAddress, s.reached.ids.core); err != nil {
+		if s.core, err = serviceradar.DialCore(c.CoreAddress, s.reached.ids.core); err != nil {
 			return err
 		}
 	}
@@ -116,7 +117,7 @@ func (s *service) connect() (err error) {
 func (s *service) register() {
 	s.server = s.NewServer(remote.ServerOptions(s.Log))
 	remote.NewServer(s.Metrics.Runner(s.gate), 0).Register(s.server)
-	remote.RegisterPoller(s.server, s.settings.ServiceName, func() bool { return s.poller.Health().Healthy })
+	serviceradar.RegisterPoller(s.server, s.settings.ServiceName, func() bool { return s.poller.Health().Healthy })
 }
 
 // status is what the service is doing, in words.

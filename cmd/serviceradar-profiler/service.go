@@ -15,6 +15,7 @@ import (
 	"github.com/carverauto/serviceradar-profiler/host"
 	"github.com/carverauto/serviceradar-profiler/profiler"
 	"github.com/carverauto/serviceradar-profiler/remote"
+	"github.com/carverauto/serviceradar-profiler/serviceradar"
 	"github.com/carverauto/serviceradar-profiler/session"
 	"github.com/carverauto/serviceradar-profiler/version"
 )
@@ -107,7 +108,7 @@ func (s *service) prepare() (err error) {
 func (s *service) register() {
 	runner := s.Metrics.Runner(s.gate)
 	remote.NewServer(runner, s.settings.Profiler.ChunkSizeBytes).Register(s.server)
-	remote.RegisterServiceRadar(s.server, runner, remote.About{
+	serviceradar.RegisterServiceRadar(s.server, runner, serviceradar.About{
 		Host: s.Host, HostIP: daemon.HostIP(s.settings.ListenAddr, s.settings.HostIP), Version: version.String(),
 		Limits: func() remote.Limits {
 			limits := s.sessions.Limits()

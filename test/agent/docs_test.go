@@ -3,9 +3,7 @@
 package agent_test
 
 import (
-	"context"
 	"fmt"
-	"log/slog"
 	"net"
 	"os"
 	"os/exec"
@@ -15,14 +13,7 @@ import (
 	"syscall"
 	"testing"
 
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/grpc/test/bufconn"
-
-	"github.com/carverauto/serviceradar-profiler/agent"
 	"github.com/carverauto/serviceradar-profiler/auth"
-	"github.com/carverauto/serviceradar-profiler/proto/monitoring"
-	"github.com/carverauto/serviceradar-profiler/remote"
 	"github.com/carverauto/serviceradar-profiler/test/daemons"
 )
 
@@ -121,90 +112,5 @@ func TestInFiveMinutes(t *testing.T) {
 	}
 	if o := object(t, all["ebpf-profiler-results"].data); !all["ebpf-profiler-results"].available || o["session_id"] == nil {
 		t.Errorf("%s", all["ebpf-profiler-results"].data)
-	}
-}
-
-// Ours before the real agent in one program, as docs/serviceradar.md has it.
-func TestInTheRealAgent(t *testing.T) {
-	certs := daemons.Certificates(t)
-	inMemory := bufconn.Listen(1 << 20)
-	theirs := grpc.NewServer()
-	monitoring.RegisterAgentServiceServer(theirs, realAgent{})
-	go func() { _ = theirs.Serve(inMemory) }() // it ends by Stop
-	t.Cleanup(theirs.Stop)
-
-	client := dialed(t, certs, "agent", profilerAt(t, certs, "127.0.0.1:0", "").Address)
-	profiling, err := agent.New(client, client.Report, agent.Options{Limits: agent.DefaultLimits()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(profiling.Close)
-	gate := gate(t, profiling, map[string][]string{"poller.serviceradar": {"admin"}})
-	next, err := remote.DialNext("agent:0", insecure.NewCredentials(), grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return inMemory.DialContext(ctx) }))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { next.Close() })
-	address := listen(t, certs, "agent", remote.AgentOptions(slog.New(slog.DiscardHandler), next), func(server *grpc.Server) {
-		remote.NewServer(gate, 0).Register(server)
-		remote.RegisterAgent(server, gate, remote.About{Host: "h", AgentID: "web1", Version: "1", Limits: profiling.RemoteLimits,
-			Health: profiling.Health, Profiler: profiling.Profiler, Serving: func() bool { return true }}, next)
-	})
-	daemons.Until(t, "the profiler is there", func() bool { return profiling.Status().State == agent.StateReady })
-	p := &poller{of: august, conn: connect(t, certs, "poller", address), sequences: map[string]string{}}
-	all := p.poll(t, []check{{"profiler", "ebpf", "", false}, {"port", "ssh", "127.0.0.1:22", false}})
-	if !all["ebpf"].available || object(t, all["ssh"].data)["by"] != "the real agent" {
-		t.Errorf("%s %s", all["ebpf"].data, all["ssh"].data)
-	}
-}
-
-// A program that has ServiceRadar's own messages too starts only when it is
-// linked as docs/serviceradar.md says.
-func TestBesideTheirMessages(t *testing.T) {
-	const policy = "-X google.golang.org/protobuf/reflect/protoregistry.conflictPolicy=ignore"
-	page, err := os.ReadFile("../../docs/serviceradar.md")
-	if err != nil || !strings.Contains(strings.ReplaceAll(string(page), "\n", " "), policy) {
-		t.Fatalf("docs/serviceradar.md does not say %s: %v", policy, err)
-	}
-	dir := t.TempDir()
-	root, err := filepath.Abs("../..")
-	if err != nil {
-		t.Fatal(err)
-	}
-	replace := []string{}
-	add := func(virtual, text string) {
-		file := filepath.Join(dir, strings.ReplaceAll(virtual, "/", "_"))
-		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		replace = append(replace, fmt.Sprintf("%q: %q", filepath.Join(root, virtual), file))
-	}
-	generated, err := os.ReadFile(filepath.Join(root, "proto/monitoring/monitoring.pb.go"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	add("test/theirs/messages.go", string(generated))
-	add("test/both/main.go", `package main
-
-import (
-	_ "github.com/carverauto/serviceradar-profiler/remote"
-	_ "github.com/carverauto/serviceradar-profiler/test/theirs"
-)
-
-func main() { println("started") }
-`)
-	overlay := filepath.Join(dir, "overlay.json")
-	if err := os.WriteFile(overlay, []byte(`{"Replace": {`+strings.Join(replace, ",")+`}}`), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	for _, flags := range []string{"", policy} {
-		both := filepath.Join(dir, "both")
-		if out, err := exec.Command("go", "build", "-overlay", overlay, "-ldflags", flags, "-o", both, "github.com/carverauto/serviceradar-profiler/test/both").CombinedOutput(); err != nil {
-			t.Fatalf("%v\n%s", err, out)
-		}
-		out, err := exec.Command(both).CombinedOutput()
-		if started := strings.Contains(string(out), "started"); started != (flags != "") {
-			t.Errorf("linked with %q: %v\n%s", flags, err, out)
-		}
 	}
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/carverauto/serviceradar-profiler/auth"
 	"github.com/carverauto/serviceradar-profiler/remote"
+	"github.com/carverauto/serviceradar-profiler/serviceradar"
 	"github.com/carverauto/serviceradar-profiler/session"
 	"github.com/carverauto/serviceradar-profiler/test/daemons"
 	"github.com/carverauto/serviceradar-profiler/test/programs"
@@ -139,7 +140,7 @@ func behindAgent(t *testing.T, r session.Runner, role string) *remote.Client {
 	}
 	at := listen(t, certs, "profiler", remote.ServerOptions(log), func(server *grpc.Server) {
 		remote.NewServer(r, 0).Register(server)
-		remote.RegisterServiceRadar(server, r, remote.About{Version: "this", Limits: func() remote.Limits { return remote.Limits{} },
+		serviceradar.RegisterServiceRadar(server, r, serviceradar.About{Version: "this", Limits: func() remote.Limits { return remote.Limits{} },
 			Health: func() remote.Health { return remote.Health{Healthy: true} }})
 	})
 	client := dialed(t, certs, "agent", at)

@@ -22,6 +22,7 @@ import (
 
 	"github.com/carverauto/serviceradar-profiler/proto/monitoring"
 	"github.com/carverauto/serviceradar-profiler/remote"
+	"github.com/carverauto/serviceradar-profiler/serviceradar"
 	"github.com/carverauto/serviceradar-profiler/session"
 	"github.com/carverauto/serviceradar-profiler/test/daemons"
 )
@@ -74,7 +75,7 @@ func agentOfShelf(t *testing.T, size int64) (s *shelf, certs string, agent *daem
 	s, certs = newShelf(t, size), daemons.Certificates(t)
 	address := listen(t, certs, "profiler", remote.ServerOptions(slog.New(slog.DiscardHandler)), func(g *grpc.Server) {
 		remote.NewServer(s, 0).Register(g)
-		remote.RegisterServiceRadar(g, s, remote.About{Version: "this", Limits: func() remote.Limits { return remote.Limits{} }, Health: func() remote.Health { return remote.Health{Healthy: true} }})
+		serviceradar.RegisterServiceRadar(g, s, serviceradar.About{Version: "this", Limits: func() remote.Limits { return remote.Limits{} }, Health: func() remote.Health { return remote.Health{Healthy: true} }})
 	})
 	agent = agentBefore(t, certs, address, "", "")
 	agent.WaitFor("the profiler is there")

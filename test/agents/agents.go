@@ -31,6 +31,7 @@ import (
 	"github.com/carverauto/serviceradar-profiler/encoding/pprof"
 	"github.com/carverauto/serviceradar-profiler/profile"
 	"github.com/carverauto/serviceradar-profiler/remote"
+	"github.com/carverauto/serviceradar-profiler/serviceradar"
 	"github.com/carverauto/serviceradar-profiler/session"
 )
 
@@ -96,7 +97,7 @@ func (h *Hosts) Serve(l net.Listener, creds credentials.TransportCredentials) er
 	log := slog.New(slog.DiscardHandler)
 	s := grpc.NewServer(append(remote.ServerOptions(log), grpc.Creds(creds))...)
 	remote.NewServer(h, 0).Register(s)
-	remote.RegisterServiceRadar(s, h, remote.About{Host: "simulated", Version: "simulated",
+	serviceradar.RegisterServiceRadar(s, h, serviceradar.About{Host: "simulated", Version: "simulated",
 		Limits: func() remote.Limits { return remote.Limits{MaxConcurrentSessions: 10} },
 		Health: func() remote.Health { return remote.Health{Healthy: true} }})
 	return s.Serve(l)

@@ -23,7 +23,7 @@ import (
 	"github.com/carverauto/serviceradar-profiler/auth"
 	"github.com/carverauto/serviceradar-profiler/checks"
 	"github.com/carverauto/serviceradar-profiler/config"
-	"github.com/carverauto/serviceradar-profiler/remote"
+	"github.com/carverauto/serviceradar-profiler/serviceradar"
 	"github.com/carverauto/serviceradar-profiler/session"
 	"github.com/carverauto/serviceradar-profiler/store/queue"
 )
@@ -151,14 +151,14 @@ func newPoller(o *pollerOptions) (c *checks.Checks, end func(), err error) {
 	if err != nil {
 		return nil, end, err
 	}
-	core, err := remote.DialCore(o.config.CoreAddress, creds)
+	core, err := serviceradar.DialCore(o.config.CoreAddress, creds)
 	if err != nil {
 		return nil, end, err
 	}
 	closers = append(closers, core)
-	agents := map[string]*remote.AgentClient{}
+	agents := map[string]*serviceradar.AgentClient{}
 	for name, a := range o.config.Agents {
-		if agents[name], err = remote.DialAgent(a.Address, creds); err != nil {
+		if agents[name], err = serviceradar.DialAgent(a.Address, creds); err != nil {
 			return nil, end, err
 		}
 		closers = append(closers, agents[name])

@@ -21,6 +21,7 @@ import (
 	"github.com/carverauto/serviceradar-profiler/poller"
 	"github.com/carverauto/serviceradar-profiler/profiler"
 	"github.com/carverauto/serviceradar-profiler/remote"
+	"github.com/carverauto/serviceradar-profiler/serviceradar"
 	"github.com/carverauto/serviceradar-profiler/session"
 	"github.com/carverauto/serviceradar-profiler/session/sessiontest"
 	"github.com/carverauto/serviceradar-profiler/store/files"
@@ -165,7 +166,7 @@ func overThreeHops(t *testing.T) sessiontest.Fixture {
 	g := gate(t, here, "agent.serviceradar")
 	profilerAt := listen(t, certs, "profiler", remote.ServerOptions(log), func(server *grpc.Server) {
 		remote.NewServer(g, 0).Register(server)
-		remote.RegisterServiceRadar(server, g, remote.About{Version: "this", Limits: func() remote.Limits { return remote.Limits{} },
+		serviceradar.RegisterServiceRadar(server, g, serviceradar.About{Version: "this", Limits: func() remote.Limits { return remote.Limits{} },
 			Health: func() remote.Health { return remote.Health(s.Health()) }})
 	})
 	client := dialed(t, certs, "agent", profilerAt)

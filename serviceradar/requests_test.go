@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package remote
+package serviceradar
 
 import (
 	"bytes"
@@ -20,15 +20,17 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/test/bufconn"
+	"google.golang.org/protobuf/encoding/prototext"
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
 
 	"github.com/carverauto/serviceradar-profiler/access"
 	"github.com/carverauto/serviceradar-profiler/auth"
 	"github.com/carverauto/serviceradar-profiler/profiler"
 	"github.com/carverauto/serviceradar-profiler/proto/monitoring"
 	legacy "github.com/carverauto/serviceradar-profiler/proto/profiler"
-	sessionv1 "github.com/carverauto/serviceradar-profiler/proto/session/v1"
+	"github.com/carverauto/serviceradar-profiler/remote"
 )
 
 // bytesAsTheyAre stands for the codec of messages: it sends any bytes.
@@ -69,7 +71,7 @@ func allOfIt(f *testing.F) (*grpc.ClientConn, []rpc, func() string) {
 	var mu sync.Mutex
 	var log bytes.Buffer
 	root := func(ctx context.Context) context.Context { return auth.WithPeer(ctx, auth.Peer{CommonName: "root"}) }
-	server := grpc.NewServer(append(ServerOptions(slog.New(slog.NewTextHandler(writer(func(b []byte) (int, error) {
+	server := grpc.NewServer(append(remote.ServerOptions(slog.New(slog.NewTextHandler(writer(func(b []byte) (int, error) {
 		mu.Lock()
 		defer mu.Unlock()
 		return log.Write(b)
@@ -78,9 +80,9 @@ func allOfIt(f *testing.F) (*grpc.ClientConn, []rpc, func() string) {
 	}), grpc.ChainStreamInterceptor(func(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handle grpc.StreamHandler) error {
 		return handle(srv, &withContext{stream, root(stream.Context())})
 	}))...)
-	NewServer(gate, 0).Register(server)
-	RegisterServiceRadar(server, gate, About{Host: "web1", HostIP: "192.0.2.1", Version: "1", Limits: func() Limits { return Limits{MaxSessionDurationSeconds: 1} },
-		Health: func() Health { return Health(sessions.Health()) }})
+	remote.NewServer(gate, 0).Register(server)
+	RegisterServiceRadar(server, gate, About{Host: "web1", HostIP: "192.0.2.1", Version: "1", Limits: func() remote.Limits { return remote.Limits{MaxSessionDurationSeconds: 1} },
+		Health: func() remote.Health { return remote.Health(sessions.Health()) }})
 	l := bufconn.Listen(1 << 20)
 	go server.Serve(l)
 	f.Cleanup(server.Stop)
@@ -117,16 +119,30 @@ type withContext struct {
 
 func (w *withContext) Context() context.Context { return w.ctx }
 
+// ofSessions is a message of package remote's own service.
+func ofSessions(t testing.TB, name, text string) proto.Message {
+	t.Helper()
+	kind, err := protoregistry.GlobalTypes.FindMessageByName(protoreflect.FullName("serviceradar.session.v1." + name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := kind.New().Interface()
+	if err := prototext.Unmarshal([]byte(text), m); err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
 // Whatever bytes come as a request, of whatever method: there is an answer, or
 // a status that says what is wrong with it, and no fault of ours.
 func FuzzRequests(f *testing.F) {
 	conn, methods, said := allOfIt(f)
 	seeds := map[string]proto.Message{
-		"": &sessionv1.GetRequest{Id: "x"},
-		"/serviceradar.session.v1.SessionService/Start": &sessionv1.StartRequest{Spec: &sessionv1.Spec{Pids: []int32{1, -1}, Children: true, Duration: durationpb.New(-1),
-			FrequencyHz: 99, RequestId: "a", Requester: "b", Attended: true, MaxWait: durationpb.New(time.Second)}},
-		"/serviceradar.session.v1.SessionService/List":  &sessionv1.ListRequest{States: []sessionv1.State{2, 99}, Pid: -1},
-		"/serviceradar.session.v1.SessionService/Fetch": &sessionv1.FetchRequest{Id: "x", Format: "folded", Offset: -1, Digest: "00"},
+		"": ofSessions(f, "GetRequest", `id: "x"`),
+		"/serviceradar.session.v1.SessionService/Start": ofSessions(f, "StartRequest",
+			`spec {pids: 1 pids: -1 children: true duration {nanos: -1} frequency_hz: 99 request_id: "a" requester: "b" attended: true max_wait {seconds: 1}}`),
+		"/serviceradar.session.v1.SessionService/List":  ofSessions(f, "ListRequest", `states: 2 states: 99 pid: -1`),
+		"/serviceradar.session.v1.SessionService/Fetch": ofSessions(f, "FetchRequest", `id: "x" format: "folded" offset: -1 digest: "00"`),
 		"/profiler.ProfilerService/StartProfiling":      &legacy.StartProfilingRequest{ProcessId: -1, DurationSeconds: 1 << 30, Frequency: 99},
 		"/monitoring.AgentService/GetResults":           &monitoring.ResultsRequest{ServiceType: "grpc", Details: `{"session_id": "x"}`, LastSequence: "y"},
 		"/monitoring.AgentService/StreamResults":        &monitoring.ResultsRequest{ServiceType: "profiler", Details: `{"pid": 1}`},

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package remote
+package serviceradar
 
 import (
 	"context"
@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/carverauto/serviceradar-profiler/proto/monitoring"
+	"github.com/carverauto/serviceradar-profiler/remote"
 )
 
 const (
@@ -39,7 +40,7 @@ var realKeepalive = keepalive.ClientParameters{Time: 120 * time.Second, Timeout:
 // a poller does. Its errors have gRPC's own words, because pollers hand these on
 // to core; errors.Is finds their kinds.
 type AgentClient struct {
-	conn *grpc.ClientConn
+	conn *remote.Connection
 	stub monitoring.AgentServiceClient
 	own  bool          // the connection
 	wait time.Duration // before the second try
@@ -71,17 +72,18 @@ type CheckAnswer struct {
 // DialAgent is the client of the agent at an address, host:port. It does not
 // connect: the first call does.
 func DialAgent(address string, creds credentials.TransportCredentials, more ...grpc.DialOption) (*AgentClient, error) {
-	_, conn, err := connect(address, creds, append([]grpc.DialOption{grpc.WithKeepaliveParams(realKeepalive)}, more...))
+	conn, err := remote.Connect(address, creds, append([]grpc.DialOption{grpc.WithKeepaliveParams(realKeepalive)}, more...)...)
 	if err != nil {
 		return nil, err
 	}
 	return &AgentClient{conn: conn, stub: monitoring.NewAgentServiceClient(conn), own: true, wait: firstCheckWait}, nil
 }
 
-// Agent asks the agent at the same address for its checks, over the same
-// connection.
-func (c *Client) Agent() *AgentClient {
-	return &AgentClient{conn: c.conn, stub: monitoring.NewAgentServiceClient(c.conn), wait: firstCheckWait}
+// AgentOf asks the agent at the address of a client for its checks, over the
+// same connection.
+func AgentOf(c *remote.Client) *AgentClient {
+	conn := c.Connection()
+	return &AgentClient{conn: conn, stub: monitoring.NewAgentServiceClient(conn), wait: firstCheckWait}
 }
 
 // Close ends the connection, unless it is a Client's.
@@ -107,7 +109,7 @@ func (a *AgentClient) Health(ctx context.Context) error {
 // Status asks how a service is.
 func (a *AgentClient) Status(ctx context.Context, c *CheckRequest) (*CheckAnswer, error) {
 	in := &monitoring.StatusRequest{
-		ServiceName: text(c.Name), ServiceType: text(c.Type), AgentId: text(c.AgentID), PollerId: text(c.PollerID), Details: text(c.Details), Port: c.Port,
+		ServiceName: remote.Text(c.Name), ServiceType: remote.Text(c.Type), AgentId: remote.Text(c.AgentID), PollerId: remote.Text(c.PollerID), Details: remote.Text(c.Details), Port: c.Port,
 	}
 	out, err := tried(ctx, a, a.stub.GetStatus, in)
 	if err != nil {
@@ -118,7 +120,7 @@ func (a *AgentClient) Status(ctx context.Context, c *CheckRequest) (*CheckAnswer
 
 func (c *CheckRequest) forResults() *monitoring.ResultsRequest {
 	return &monitoring.ResultsRequest{
-		ServiceName: text(c.Name), ServiceType: text(c.Type), AgentId: text(c.AgentID), PollerId: text(c.PollerID), Details: text(c.Details), LastSequence: text(c.LastSequence),
+		ServiceName: remote.Text(c.Name), ServiceType: remote.Text(c.Type), AgentId: remote.Text(c.AgentID), PollerId: remote.Text(c.PollerID), Details: remote.Text(c.Details), LastSequence: remote.Text(c.LastSequence),
 	}
 }
 
@@ -165,7 +167,7 @@ func (a *AgentClient) StreamResults(ctx context.Context, c *CheckRequest) (*Chec
 // tried makes a call, and again where that may help. Real pollers repeat
 // whatever failed; what will fail in the same way again is not repeated here,
 // and whoever waits for the error has it 3 s earlier.
-func tried[Q, A any](ctx context.Context, a *AgentClient, m method[Q, A], request Q) (A, error) {
+func tried[Q, A any](ctx context.Context, a *AgentClient, m func(context.Context, Q, ...grpc.CallOption) (A, error), request Q) (A, error) {
 	for try := 1; ; try++ {
 		answer, err := m(ctx, request, grpc.MaxCallRecvMsgSize(maxCheckMessage))
 		if err == nil || try == checkTries || final(status.Code(err)) {
@@ -207,5 +209,5 @@ func saidByGRPC(err error) error {
 	if errors.As(err, &already) {
 		return err
 	}
-	return said{err, kindOfCode(status.Code(err))}
+	return said{err, remote.KindOf(status.Code(err))}
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package remote
+package serviceradar
 
 import (
 	"bytes"
@@ -15,7 +15,7 @@ import (
 	"strings"
 
 	"github.com/carverauto/serviceradar-profiler/proto/monitoring"
-	sessionv1 "github.com/carverauto/serviceradar-profiler/proto/session/v1"
+	"github.com/carverauto/serviceradar-profiler/remote"
 	"github.com/carverauto/serviceradar-profiler/session"
 )
 
@@ -129,7 +129,7 @@ func (a *asked) completion() *monitoring.SweepCompletionStatus {
 	if s.State == session.StateFailed {
 		c.Status, c.CompletedTargets = monitoring.SweepCompletionStatus_FAILED, 0
 		if s.Err != nil {
-			c.ErrorMessage = short(s.Err.Error())
+			c.ErrorMessage = remote.Short(s.Err.Error())
 		}
 	}
 	return c
@@ -245,7 +245,7 @@ func ResultsOf(ctx context.Context, runner session.Runner, about About, id sessi
 		r = m.failedSession(r, &s)
 	}
 	if r.wantsText {
-		r.Whole.Method = sessionv1.SessionService_Fetch_FullMethodName
+		r.Whole.Method = remote.MethodFetch
 		content, err := m.fetch(ctx, r)
 		if err != nil {
 			return nil, false, err

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package remote
+package serviceradar
 
 import (
 	"encoding/json"
@@ -18,6 +18,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/carverauto/serviceradar-profiler/proto/monitoring"
+	"github.com/carverauto/serviceradar-profiler/remote"
 	"github.com/carverauto/serviceradar-profiler/session"
 )
 
@@ -37,7 +38,7 @@ func triggerOn(t *testing.T, conn *grpc.ClientConn, in *monitoring.TriggerProfil
 // What is asked for is what is started, and what is not said has its default.
 func TestTriggerStarts(t *testing.T) {
 	f := example()
-	conn, _ := serve(t, f, Limits{})
+	conn, _ := serve(t, f, remote.Limits{})
 	out := triggerOn(t, conn, &monitoring.TriggerProfilingRequest{RequestId: "r1", ProcessIds: []int32{41, 42}, Children: true, DurationSeconds: 7, Frequency: 199,
 		Requester: "a person", TtlSeconds: 60, AgentId: "a1", PollerId: "p1"})
 	if out.GetSessionId() == "" || out.GetState() != monitoring.TriggerProfilingResponse_RUNNING || !out.GetSuccess() || out.GetAgentId() != "a1" || out.GetErrorCode() != "" {
@@ -67,7 +68,7 @@ func TestTriggerExpires(t *testing.T) {
 	f := example()
 	s := &f.sessions[0]
 	s.Spec.RequestID, s.Spec.Duration, s.Spec.Frequency = "known", 5*time.Second, 99
-	conn, _ := serve(t, f, Limits{})
+	conn, _ := serve(t, f, remote.Limits{})
 	old := &monitoring.TriggerProfilingRequest{RequestId: "known", ProcessIds: []int32{41}, DurationSeconds: 5, TtlSeconds: 10, CreatedAt: time.Now().Unix() - 100}
 	if out := triggerOn(t, conn, old); out.GetSessionId() != string(idOld) || out.GetState() != monitoring.TriggerProfilingResponse_SUCCEEDED || out.GetProgressPercent() != 100 || !out.GetSuccess() {
 		t.Errorf("%v", out)
@@ -91,7 +92,7 @@ func TestTriggerExpires(t *testing.T) {
 // What cannot be done is in the answer; what may not be done is gRPC's error.
 func TestTriggerRefused(t *testing.T) {
 	f := example()
-	conn, _ := serve(t, f, Limits{})
+	conn, _ := serve(t, f, remote.Limits{})
 	for _, e := range []*session.Error{errBusy, errNoProcess, session.Unsupported("no_bpf", "this kernel cannot", "use another", nil)} {
 		f.refuse = e
 		out := triggerOn(t, conn, &monitoring.TriggerProfilingRequest{RequestId: "r", ProcessIds: []int32{1}})

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package remote
+package serviceradar
 
 import (
 	"context"
@@ -20,6 +20,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/carverauto/serviceradar-profiler/profile"
+	"github.com/carverauto/serviceradar-profiler/remote"
 	"github.com/carverauto/serviceradar-profiler/session"
 )
 
@@ -126,17 +127,17 @@ var (
 )
 
 // serve has a server with ServiceRadar's interfaces until the test ends.
-func serve(t testing.TB, runner session.Runner, limits Limits) (*grpc.ClientConn, *atomic.Bool) {
+func serve(t testing.TB, runner session.Runner, limits remote.Limits) (*grpc.ClientConn, *atomic.Bool) {
 	t.Helper()
 	unhealthy := new(atomic.Bool)
 	server := grpc.NewServer()
 	RegisterServiceRadar(server, runner, About{
-		Host: "web1", HostIP: "192.0.2.7", Version: "1.2.3", Limits: func() Limits { return limits },
-		Health: func() Health {
+		Host: "web1", HostIP: "192.0.2.7", Version: "1.2.3", Limits: func() remote.Limits { return limits },
+		Health: func() remote.Health {
 			if unhealthy.Load() {
-				return Health{Reason: "the service is stopping"}
+				return remote.Health{Reason: "the service is stopping"}
 			}
-			return Health{Healthy: true, Running: 3, Queued: 2}
+			return remote.Health{Healthy: true, Running: 3, Queued: 2}
 		},
 	})
 	return dial(t, server), unhealthy

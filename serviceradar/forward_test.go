@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package remote
+package serviceradar
 
 import (
 	"bytes"
@@ -26,6 +26,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/carverauto/serviceradar-profiler/proto/monitoring"
+	"github.com/carverauto/serviceradar-profiler/remote"
 	"github.com/carverauto/serviceradar-profiler/session"
 )
 
@@ -88,19 +89,19 @@ func (n *nextAgent) handle(_ any, stream grpc.ServerStream) error {
 }
 
 // front is an agent before another one, with one session of its own.
-func front(t testing.TB, next *Next) *grpc.ClientConn {
+func front(t testing.TB, next *remote.Next) *grpc.ClientConn {
 	t.Helper()
-	server := grpc.NewServer(AgentOptions(slog.New(slog.DiscardHandler), next)...)
-	RegisterAgent(server, example(), About{Host: "web1", HostIP: "192.0.2.7", Version: "1.2.3", AgentID: "ours", Limits: func() Limits { return Limits{} },
-		Health:   func() Health { return Health{Healthy: true} },
-		Profiler: func() ProfilerStatus { return ProfilerStatus{Address: "127.0.0.1:50084", State: "ready"} },
+	server := grpc.NewServer(remote.AgentOptions(slog.New(slog.DiscardHandler), next)...)
+	RegisterAgent(server, example(), About{Host: "web1", HostIP: "192.0.2.7", Version: "1.2.3", AgentID: "ours", Limits: func() remote.Limits { return remote.Limits{} },
+		Health:   func() remote.Health { return remote.Health{Healthy: true} },
+		Profiler: func() remote.ProfilerStatus { return remote.ProfilerStatus{Address: "127.0.0.1:50084", State: "ready"} },
 		Serving:  func() bool { return true }}, next)
 	return dial(t, server)
 }
 
-func toNext(t testing.TB, address string) *Next {
+func toNext(t testing.TB, address string) *remote.Next {
 	t.Helper()
-	next, err := DialNext(address, insecure.NewCredentials())
+	next, err := remote.DialNext(address, insecure.NewCredentials())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -383,8 +384,13 @@ func TestNextAgentAway(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	err := conn.Invoke(ctx, methodCheck, &ask, &out, grpc.ForceCodec(rawCodec{}))
-	e := carriedError(status.Convert(err))
-	if status.Code(err) != codes.Unavailable || e == nil || e.Code != "next_agent_unavailable" || !errors.Is(e, session.ErrUnavailable) || !strings.Contains(err.Error(), gone.address) {
+	var info *errdetails.ErrorInfo
+	for _, d := range status.Convert(err).Details() {
+		if is, ok := d.(*errdetails.ErrorInfo); ok {
+			info = is
+		}
+	}
+	if status.Code(err) != codes.Unavailable || info.GetReason() != "next_agent_unavailable" || info.GetMetadata()["kind"] != session.KindName(session.ErrUnavailable) || !strings.Contains(err.Error(), gone.address) {
 		t.Errorf("%v", err)
 	}
 	if told := <-answered; told != methodCheck+" Unavailable" {
@@ -415,7 +421,7 @@ func FuzzServiceType(f *testing.F) {
 		if proto.Unmarshal(b, &m) != nil {
 			return
 		}
-		if got, known := raw(b).serviceType(); !known || got != m.GetServiceType() {
+		if got, known := serviceType(b); !known || got != m.GetServiceType() {
 			t.Errorf("%x: %q, %v, want %q", b, got, known, m.GetServiceType())
 		}
 	})

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package remote
+package serviceradar
 
 import (
 	"context"
@@ -14,6 +14,7 @@ import (
 
 	"github.com/carverauto/serviceradar-profiler/profile"
 	"github.com/carverauto/serviceradar-profiler/proto/monitoring"
+	"github.com/carverauto/serviceradar-profiler/remote"
 	"github.com/carverauto/serviceradar-profiler/session"
 )
 
@@ -130,22 +131,22 @@ func triggered(s *session.Session) (*monitoring.TriggerProfilingResponse, error)
 	if s.State == session.StateFailed || s.State == session.StateCanceled {
 		out.Success = false
 		if s.Err != nil {
-			out.ErrorCode, out.Message = s.Err.Code, short(s.Err.Error())
+			out.ErrorCode, out.Message = s.Err.Code, remote.Short(s.Err.Error())
 		}
 	}
 	return out, nil
 }
 
 func triggerFailed(err error) (*monitoring.TriggerProfilingResponse, error) {
-	e := sessionError(err)
-	if errors.Is(err, context.DeadlineExceeded) && e.Code == codeNames[codes.DeadlineExceeded] {
+	e := remote.ErrorOf(err)
+	if errors.Is(err, context.DeadlineExceeded) && e.Code == remote.CodeDeadline {
 		e = &session.Error{Code: "too_slow", Kind: session.ErrUnavailable, Problem: fmt.Sprintf("the session could not be started within %v", resultsWithin), Remedy: "send the same request again"}
 	}
 	payload, err := json.Marshal(e)
 	if err != nil {
 		return nil, err
 	}
-	return &monitoring.TriggerProfilingResponse{ErrorCode: e.Code, Message: short(e.Error()), PayloadJson: payload}, nil
+	return &monitoring.TriggerProfilingResponse{ErrorCode: e.Code, Message: remote.Short(e.Error()), PayloadJson: payload}, nil
 }
 
 // sentence is one sentence about where a session is.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package remote
+package serviceradar
 
 import (
 	"context"
@@ -17,6 +17,7 @@ import (
 
 	"github.com/carverauto/serviceradar-profiler/profile"
 	legacy "github.com/carverauto/serviceradar-profiler/proto/profiler"
+	"github.com/carverauto/serviceradar-profiler/remote"
 	"github.com/carverauto/serviceradar-profiler/session"
 )
 
@@ -55,7 +56,7 @@ func (l *legacyServer) StartProfiling(ctx context.Context, in *legacy.StartProfi
 	case errors.As(err, &e) && errors.Is(e.Kind, fs.ErrNotExist): // not some file that is missing
 		return &legacy.StartProfilingResponse{Message: fmt.Sprintf("Process %d not found", in.GetProcessId())}, nil
 	}
-	return &legacy.StartProfilingResponse{Message: short(err.Error())}, nil
+	return &legacy.StartProfilingResponse{Message: remote.Short(err.Error())}, nil
 }
 
 // refusal says what is wrong with a request; the order is part of the contract.
@@ -142,7 +143,7 @@ func profilingFailed(ctx context.Context, id session.ID, err error) error {
 	case notAllowed(err) != nil:
 		return notAllowed(err)
 	}
-	return status.Errorf(codes.Internal, "Profiling failed: %s", short(err.Error()))
+	return status.Errorf(codes.Internal, "Profiling failed: %s", remote.Short(err.Error()))
 }
 
 // notAllowed is the gRPC error for who may not do what he asks for, or asks for
@@ -153,7 +154,7 @@ func notAllowed(err error) error {
 	if !errors.As(err, &e) {
 		return nil
 	}
-	text := strings.ReplaceAll(short(e.Error()), `"`, "'")
+	text := strings.ReplaceAll(remote.Short(e.Error()), `"`, "'")
 	switch {
 	case errors.Is(e, session.ErrForbidden):
 		return status.Error(codes.PermissionDenied, text)

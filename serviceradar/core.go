@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package remote
+package serviceradar
 
 import (
 	"context"
@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/carverauto/serviceradar-profiler/proto/monitoring"
+	"github.com/carverauto/serviceradar-profiler/remote"
 	"github.com/carverauto/serviceradar-profiler/session"
 )
 
@@ -30,8 +31,7 @@ const (
 
 // CoreClient reports to ServiceRadar's core.
 type CoreClient struct {
-	link *link
-	conn *grpc.ClientConn
+	conn *remote.Connection
 	stub monitoring.PollerServiceClient
 }
 
@@ -62,11 +62,11 @@ const (
 // DialCore is the client of the core at an address, host:port. It does not
 // connect: the first report does.
 func DialCore(address string, creds credentials.TransportCredentials, more ...grpc.DialOption) (*CoreClient, error) {
-	l, conn, err := connect(address, creds, append([]grpc.DialOption{grpc.WithKeepaliveParams(realKeepalive)}, more...))
+	conn, err := remote.Connect(address, creds, append([]grpc.DialOption{grpc.WithKeepaliveParams(realKeepalive)}, more...)...)
 	if err != nil {
 		return nil, err
 	}
-	return &CoreClient{link: l, conn: conn, stub: monitoring.NewPollerServiceClient(conn)}, nil
+	return &CoreClient{conn: conn, stub: monitoring.NewPollerServiceClient(conn)}, nil
 }
 
 // Close ends the connection, and with it a report on its way.
@@ -93,7 +93,7 @@ func (c *CoreClient) Report(ctx context.Context, r *StatusReport) error {
 }
 
 func (c *CoreClient) unary(ctx context.Context, r *StatusReport) error {
-	in := &monitoring.PollerStatusRequest{PollerId: text(r.PollerID), Timestamp: r.Time.Unix(), Partition: text(r.Partition), SourceIp: text(r.SourceIP)}
+	in := &monitoring.PollerStatusRequest{PollerId: remote.Text(r.PollerID), Timestamp: r.Time.Unix(), Partition: remote.Text(r.Partition), SourceIp: remote.Text(r.SourceIP)}
 	for i := range r.Services {
 		in.Services = append(in.Services, r.service(&r.Services[i]))
 	}
@@ -140,8 +140,8 @@ func (r *StatusReport) send(out grpc.ClientStreamingClient[monitoring.PollerStat
 			s.Message = left[:min(len(left), maxSlice)]
 			left = left[len(s.Message):]
 			err := out.Send(&monitoring.PollerStatusChunk{
-				Services: []*monitoring.ServiceStatus{s}, PollerId: text(r.PollerID), AgentId: s.GetAgentId(), Timestamp: r.Time.Unix(),
-				Partition: text(r.Partition), SourceIp: text(r.SourceIP), IsFinal: sent == total-1, ChunkIndex: int32(sent), TotalChunks: int32(total),
+				Services: []*monitoring.ServiceStatus{s}, PollerId: remote.Text(r.PollerID), AgentId: s.GetAgentId(), Timestamp: r.Time.Unix(),
+				Partition: remote.Text(r.Partition), SourceIp: remote.Text(r.SourceIP), IsFinal: sent == total-1, ChunkIndex: int32(sent), TotalChunks: int32(total),
 			})
 			if err != nil {
 				return err
@@ -157,8 +157,8 @@ func inSlices(size int) int { return max(1, (size+maxSlice-1)/maxSlice) }
 
 func (r *StatusReport) service(s *ServiceStatus) *monitoring.ServiceStatus {
 	return &monitoring.ServiceStatus{
-		ServiceName: text(s.Name), Available: s.Available, Message: s.Message, ServiceType: text(s.Type), ResponseTime: s.ResponseTime,
-		AgentId: text(s.AgentID), PollerId: text(r.PollerID), Partition: text(r.Partition), Source: s.Source,
+		ServiceName: remote.Text(s.Name), Available: s.Available, Message: s.Message, ServiceType: remote.Text(s.Type), ResponseTime: s.ResponseTime,
+		AgentId: remote.Text(s.AgentID), PollerId: remote.Text(r.PollerID), Partition: remote.Text(r.Partition), Source: s.Source,
 	}
 }
 
@@ -222,23 +222,23 @@ func (r *StatusReport) parts() []*StatusReport {
 func (c *CoreClient) explain(ctx context.Context, err error) error {
 	s, ok := status.FromError(err)
 	if !ok {
-		return &session.Error{Code: "core_refused", Kind: session.ErrUnavailable, Problem: fmt.Sprintf("the core at %s does not take the report", c.link.address), Cause: err}
+		return &session.Error{Code: "core_refused", Kind: session.ErrUnavailable, Problem: fmt.Sprintf("the core at %s does not take the report", c.conn.Address()), Cause: err}
 	}
-	e := &session.Error{Code: "core_unavailable", Kind: session.ErrUnavailable, Cause: textError(s.Message()),
-		Problem: fmt.Sprintf("the core at %s cannot be reached", c.link.address), Remedy: "see whether core runs there, and core_address"}
+	e := &session.Error{Code: "core_unavailable", Kind: session.ErrUnavailable, Cause: errors.New(s.Message()),
+		Problem: fmt.Sprintf("the core at %s cannot be reached", c.conn.Address()), Remedy: "see whether core runs there, and core_address"}
 	switch s.Code() {
 	case codes.Canceled:
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
 	case codes.Unavailable:
-		if last := c.link.lastAttempt(); last.err != nil {
-			e.Cause = last.err
+		if failure := c.conn.Failure(); failure != nil {
+			e.Cause = failure
 		}
 	case codes.DeadlineExceeded:
-		e.Problem, e.Remedy = fmt.Sprintf("the core at %s does not answer in time", c.link.address), "its log says more"
+		e.Problem, e.Remedy = fmt.Sprintf("the core at %s does not answer in time", c.conn.Address()), "its log says more"
 	default:
-		e.Code, e.Problem, e.Remedy = "core_refused", fmt.Sprintf("the core at %s does not take the report", c.link.address), "its log says more"
+		e.Code, e.Problem, e.Remedy = "core_refused", fmt.Sprintf("the core at %s does not take the report", c.conn.Address()), "its log says more"
 		if s.Code() == codes.InvalidArgument || s.Code() == codes.ResourceExhausted && strings.Contains(s.Message(), "larger than max") {
 			e.Kind = session.ErrInvalid
 		}

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package remote
+package serviceradar
 
 import (
 	"bytes"
@@ -24,6 +24,7 @@ import (
 	"github.com/carverauto/serviceradar-profiler/profiler"
 	"github.com/carverauto/serviceradar-profiler/proto/monitoring"
 	legacy "github.com/carverauto/serviceradar-profiler/proto/profiler"
+	"github.com/carverauto/serviceradar-profiler/remote"
 	"github.com/carverauto/serviceradar-profiler/session"
 	"github.com/carverauto/serviceradar-profiler/test/programs"
 )
@@ -60,10 +61,10 @@ func newStation(t *testing.T, change func(*profiler.Limits)) *station {
 	server := grpc.NewServer()
 	RegisterServiceRadar(server, sessions, About{
 		Host: "web1", HostIP: "192.0.2.7", Version: "1.2.3",
-		Limits: func() Limits {
-			return Limits{MaxConcurrentSessions: l.MaxConcurrentSessions, MaxQueuedSessions: l.MaxQueuedSessions, ChunkSizeBytes: l.ChunkSizeBytes}
+		Limits: func() remote.Limits {
+			return remote.Limits{MaxConcurrentSessions: l.MaxConcurrentSessions, MaxQueuedSessions: l.MaxQueuedSessions, ChunkSizeBytes: l.ChunkSizeBytes}
 		},
-		Health: func() Health { return Health(sessions.Health()) },
+		Health: func() remote.Health { return remote.Health(sessions.Health()) },
 	})
 	return &station{sessions, dial(t, server)}
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package remote
+package serviceradar
 
 import (
 	"context"
@@ -18,6 +18,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	legacy "github.com/carverauto/serviceradar-profiler/proto/profiler"
+	"github.com/carverauto/serviceradar-profiler/remote"
 	"github.com/carverauto/serviceradar-profiler/session"
 )
 
@@ -40,7 +41,7 @@ func start(t testing.TB, conn *grpc.ClientConn, pid, seconds, hz int32) *legacy.
 // The texts, and what is complained of first when several things are wrong.
 func TestLegacyRefusals(t *testing.T) {
 	f := example()
-	conn, _ := serve(t, f, Limits{})
+	conn, _ := serve(t, f, remote.Limits{})
 	for _, c := range []struct {
 		pid, seconds, hz int32
 		want             string
@@ -66,7 +67,7 @@ func TestLegacyRefusals(t *testing.T) {
 }
 
 func TestLegacyLimitsOfConfiguration(t *testing.T) {
-	conn, _ := serve(t, example(), Limits{MaxSessionDurationSeconds: 60, MaxFrequencyHz: 200})
+	conn, _ := serve(t, example(), remote.Limits{MaxSessionDurationSeconds: 60, MaxFrequencyHz: 200})
 	if got, want := start(t, conn, 1, 61, 99).GetMessage(), "Duration must be between 1 and 60 seconds"; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
@@ -77,7 +78,7 @@ func TestLegacyLimitsOfConfiguration(t *testing.T) {
 
 func TestLegacyStart(t *testing.T) {
 	f := example()
-	conn, _ := serve(t, f, Limits{})
+	conn, _ := serve(t, f, remote.Limits{})
 	out := start(t, conn, 4242, 300, 1000)
 	if !out.GetSuccess() || out.GetMessage() != "Profiling started for PID 4242" || out.GetSessionId() != "3c6ba1c8-7a3f-4b1c-9c4e-0c7d0d6d7a11" {
 		t.Errorf("%v", out)
@@ -135,7 +136,7 @@ func joined(t testing.TB, chunks []*legacy.ProfilingResultsChunk, size int) stri
 }
 
 func TestLegacyResults(t *testing.T) {
-	conn, _ := serve(t, example(), Limits{})
+	conn, _ := serve(t, example(), remote.Limits{})
 	for id, want := range map[session.ID]string{idNew: "new;main;work 40\nnew;main;wait<int> 2\n", idCanceled: "half;main 3\n", idRunning: "", idPending: ""} {
 		for range 3 { // as often as it is asked for
 			chunks, err := fetched(t, conn, id)
@@ -177,7 +178,7 @@ func TestLegacyChunks(t *testing.T) {
 			}
 			f := example()
 			f.texts[idNew] = stacks(1+bytes/20, 0)[:bytes]
-			conn, _ := serve(t, f, Limits{ChunkSizeBytes: limit})
+			conn, _ := serve(t, f, remote.Limits{ChunkSizeBytes: limit})
 			chunks, err := fetched(t, conn, idNew)
 			if err != nil {
 				t.Fatal(err)
@@ -211,7 +212,7 @@ func TestLegacyResultsAreNotHeld(t *testing.T) {
 	out := &slowStream{ctx: t.Context(), text: text, t: t}
 	f := example()
 	f.bodies = map[session.ID]func() io.Reader{idNew: func() io.Reader { return text }}
-	l := &legacyServer{runner: f, about: About{Limits: func() Limits { return Limits{} }}}
+	l := &legacyServer{runner: f, about: About{Limits: func() remote.Limits { return remote.Limits{} }}}
 	if err := l.GetProfilingResults(&legacy.GetProfilingResultsRequest{SessionId: string(idNew)}, out); err != nil {
 		t.Fatal(err)
 	}
@@ -245,7 +246,7 @@ func TestLegacyResultsBreak(t *testing.T) {
 	f.bodies = map[session.ID]func() io.Reader{idNew: func() io.Reader {
 		return io.MultiReader(&counted{size: 100_000}, brokenReader{})
 	}}
-	conn, _ := serve(t, f, Limits{})
+	conn, _ := serve(t, f, remote.Limits{})
 	chunks, err := fetched(t, conn, idNew)
 	if status.Code(err) != codes.Internal || status.Convert(err).Message() != "Profiling failed: disk on fire" {
 		t.Errorf("%v", err)
@@ -262,7 +263,7 @@ type brokenReader struct{}
 func (brokenReader) Read([]byte) (int, error) { return 0, errors.New("disk on fire") }
 
 func TestLegacyStatus(t *testing.T) {
-	conn, unhealthy := serve(t, example(), Limits{})
+	conn, unhealthy := serve(t, example(), remote.Limits{})
 	out := new(legacy.GetStatusResponse)
 	if err := conn.Invoke(t.Context(), methodStatus, &legacy.GetStatusRequest{}, out); err != nil {
 		t.Fatal(err)
@@ -287,7 +288,7 @@ func FuzzLegacyRequests(f *testing.F) {
 	f.Add(append([]byte{0x0a, 36}, idNew...))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		runner := example()
-		l := &legacyServer{runner: runner, about: About{Limits: func() Limits { return Limits{ChunkSizeBytes: 10} }}}
+		l := &legacyServer{runner: runner, about: About{Limits: func() remote.Limits { return remote.Limits{ChunkSizeBytes: 10} }}}
 		var in legacy.StartProfilingRequest
 		if proto.Unmarshal(data, &in) == nil {
 			out, err := l.StartProfiling(t.Context(), &in)

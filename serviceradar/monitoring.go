@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package remote
+package serviceradar
 
 import (
 	"cmp"
@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/carverauto/serviceradar-profiler/proto/monitoring"
+	"github.com/carverauto/serviceradar-profiler/remote"
 	"github.com/carverauto/serviceradar-profiler/session"
 )
 
@@ -57,16 +58,11 @@ type hostStatus struct {
 
 // statusMessage is the answer to GetStatus.
 type statusMessage struct {
-	Available      bool       `json:"available"`
-	Healthy        bool       `json:"healthy"`
-	Reason         string     `json:"reason,omitempty"`
-	Version        string     `json:"version"`
-	ActiveSessions int        `json:"active_sessions"`
-	QueuedSessions int        `json:"queued_sessions"`
-	Limits         Limits     `json:"limits"`
-	Status         hostStatus `json:"status"`
+	Available bool `json:"available"`
+	remote.StatusMessage
+	Status hostStatus `json:"status"`
 
-	Profiler *ProfilerStatus `json:"profiler,omitempty"` // behind an agent
+	Profiler *remote.ProfilerStatus `json:"profiler,omitempty"` // behind an agent
 }
 
 // GetStatus tells how the service is. It asks nobody for it.
@@ -74,8 +70,9 @@ func (m *monitoringServer) GetStatus(_ context.Context, in *monitoring.StatusReq
 	began := time.Now()
 	h := m.about.Health()
 	message := statusMessage{
-		Available: h.Healthy, Healthy: h.Healthy, Reason: h.Reason, Version: m.about.Version,
-		ActiveSessions: h.Running, QueuedSessions: h.Queued, Limits: m.about.limits(),
+		Available: h.Healthy,
+		StatusMessage: remote.StatusMessage{Healthy: h.Healthy, Reason: h.Reason, Version: m.about.Version,
+			ActiveSessions: h.Running, QueuedSessions: h.Queued, Limits: m.about.limits()},
 		Status: hostStatus{m.about.HostIP, m.about.Host, began.UTC().Truncate(time.Second)},
 	}
 	if m.about.Profiler != nil {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package remote
+package serviceradar
 
 import (
 	"encoding/json"
@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/carverauto/serviceradar-profiler/proto/monitoring"
+	"github.com/carverauto/serviceradar-profiler/remote"
 	"github.com/carverauto/serviceradar-profiler/session"
 )
 
@@ -37,7 +38,7 @@ func object(t testing.TB, data []byte) map[string]any {
 }
 
 func TestCheckStatus(t *testing.T) {
-	conn, unhealthy := serve(t, example(), Limits{MaxConcurrentSessions: 10, MaxQueuedSessions: 5})
+	conn, unhealthy := serve(t, example(), remote.Limits{MaxConcurrentSessions: 10, MaxQueuedSessions: 5})
 	in := &monitoring.StatusRequest{ServiceName: "ebpf", ServiceType: "profiler", AgentId: "a1", PollerId: "p1", Details: "127.0.0.1:50084"}
 	out := new(monitoring.StatusResponse)
 	if err := conn.Invoke(t.Context(), methodCheck, in, out); err != nil {
@@ -93,7 +94,7 @@ func checkResults(t testing.TB, conn *grpc.ClientConn, in *monitoring.ResultsReq
 
 func TestCheckResults(t *testing.T) {
 	f := example()
-	conn, _ := serve(t, f, Limits{})
+	conn, _ := serve(t, f, remote.Limits{})
 	in := &monitoring.ResultsRequest{ServiceName: "ebpf", AgentId: "a1", PollerId: "p1", LastSequence: "something older"}
 	out, o := checkResults(t, conn, in)
 	if !out.GetAvailable() || out.GetServiceName() != "ebpf" || out.GetServiceType() != "profiler" || out.GetAgentId() != "a1" || out.GetPollerId() != "p1" ||
@@ -120,7 +121,7 @@ func TestCheckResults(t *testing.T) {
 // Which session details ask for, and what is answered where there is no text.
 func TestCheckDetails(t *testing.T) {
 	f := example()
-	conn, _ := serve(t, f, Limits{})
+	conn, _ := serve(t, f, remote.Limits{})
 	const inProgress, completed, failed, notStarted = monitoring.SweepCompletionStatus_IN_PROGRESS, monitoring.SweepCompletionStatus_COMPLETED,
 		monitoring.SweepCompletionStatus_FAILED, monitoring.SweepCompletionStatus_NOT_STARTED
 	for _, c := range []struct {
@@ -159,7 +160,7 @@ func TestCheckDetails(t *testing.T) {
 }
 
 func TestCheckOfOtherTypes(t *testing.T) {
-	conn, _ := serve(t, example(), Limits{})
+	conn, _ := serve(t, example(), remote.Limits{})
 	in := &monitoring.ResultsRequest{ServiceType: "sweep"}
 	err := conn.Invoke(t.Context(), methodCheckResults, in, new(monitoring.ResultsResponse))
 	if s := status.Convert(err); s.Code() != codes.Unimplemented || s.Message() != "GetResults not supported for service type 'sweep'" {
@@ -177,7 +178,7 @@ func TestCheckResultsTruncated(t *testing.T) {
 	const n = 60_000
 	f := example()
 	f.texts[idNew] = stacks(n, 4)
-	conn, _ := serve(t, f, Limits{})
+	conn, _ := serve(t, f, remote.Limits{})
 	out, o := checkResults(t, conn, &monitoring.ResultsRequest{})
 	envelope, err := json.Marshal(map[string]any{"poller_id": "p", "agent_id": "a", "partition": "default", "service_type": "profiler", "service_name": "ebpf", "data": json.RawMessage(out.GetData())})
 	if err != nil {
@@ -212,7 +213,7 @@ func TestCheckResultsOfManyTargets(t *testing.T) {
 	for pid := range 4096 {
 		s.Targets = append(s.Targets, target(pid, strings.Repeat("<", 4096)))
 	}
-	conn, _ := serve(t, f, Limits{})
+	conn, _ := serve(t, f, remote.Limits{})
 	out, o := checkResults(t, conn, &monitoring.ResultsRequest{})
 	if targets := o["session"].(map[string]any)["targets"].([]any); len(targets) != mostTargets || len(out.GetData()) > 1<<20 {
 		t.Errorf("%d targets, %d bytes", len(targets), len(out.GetData()))
@@ -258,7 +259,7 @@ func merged(t testing.TB, chunks []*monitoring.ResultsChunk) (hosts []map[string
 func TestCheckStream(t *testing.T) {
 	f := example()
 	f.texts[idOld] = stacks(60_000, 4)
-	conn, _ := serve(t, f, Limits{})
+	conn, _ := serve(t, f, remote.Limits{})
 	for _, c := range []struct {
 		in     *monitoring.ResultsRequest
 		chunks int

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package remote
+package serviceradar
 
 import (
 	"errors"
@@ -16,10 +16,12 @@ import (
 	health "google.golang.org/grpc/health/grpc_health_v1"
 	reflectionv1 "google.golang.org/grpc/reflection/grpc_reflection_v1"
 	"google.golang.org/grpc/status"
+
+	"github.com/carverauto/serviceradar-profiler/remote"
 )
 
 func TestHealth(t *testing.T) {
-	conn, unhealthy := serve(t, example(), Limits{})
+	conn, unhealthy := serve(t, example(), remote.Limits{})
 	client := health.NewHealthClient(conn)
 	names := []string{"", "profiler.ProfilerService", "monitoring.AgentService", "AgentService", "serviceradar.session.v1.SessionService"}
 	check := func(want health.HealthCheckResponse_ServingStatus) {
@@ -63,7 +65,7 @@ func TestHealth(t *testing.T) {
 
 // Both versions of reflection, because clients know one or the other.
 func TestReflection(t *testing.T) {
-	conn, _ := serve(t, example(), Limits{})
+	conn, _ := serve(t, example(), remote.Limits{})
 	var found []string
 	v1, err := reflectionv1.NewServerReflectionClient(conn).ServerReflectionInfo(t.Context())
 	if err != nil {
@@ -131,13 +133,13 @@ func TestHealthOfAPoller(t *testing.T) {
 // Clients may compress what they send, as with ServiceRadar's own services, and
 // then are answered so. What is too large is refused once it is unpacked.
 func TestCompressed(t *testing.T) {
-	server := grpc.NewServer(ServerOptions(slog.New(slog.DiscardHandler))...)
+	server := grpc.NewServer(remote.ServerOptions(slog.New(slog.DiscardHandler))...)
 	RegisterPoller(server, "p", func() bool { return true })
 	client := health.NewHealthClient(dial(t, server))
 	if r, err := client.Check(t.Context(), &health.HealthCheckRequest{Service: "p"}, grpc.UseCompressor("gzip")); err != nil || r.GetStatus() != health.HealthCheckResponse_SERVING {
 		t.Errorf("%v, %v", r, err)
 	}
-	_, err := client.Check(t.Context(), &health.HealthCheckRequest{Service: strings.Repeat("p", maxRequest+1)}, grpc.UseCompressor("gzip"))
+	_, err := client.Check(t.Context(), &health.HealthCheckRequest{Service: strings.Repeat("p", 1<<20)}, grpc.UseCompressor("gzip"))
 	if status.Code(err) != codes.ResourceExhausted {
 		t.Errorf("%v", err)
 	}

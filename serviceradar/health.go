@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package remote
+package serviceradar
 
 import (
 	"context"
@@ -11,11 +11,13 @@ import (
 	"google.golang.org/grpc/codes"
 	health "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
+
+	"github.com/carverauto/serviceradar-profiler/remote"
 )
 
 // healthNames are the names under which clients ask for health: "" is asked by
 // agents, and "AgentService" by pollers, of whatever is at an agent's address.
-var healthNames = []string{"", "profiler.ProfilerService", "monitoring.AgentService", "AgentService", "serviceradar.session.v1.SessionService"}
+var healthNames = []string{"", "profiler.ProfilerService", "monitoring.AgentService", "AgentService", remote.SessionService}
 
 // healthServer is grpc.health.v1.
 type healthServer struct {

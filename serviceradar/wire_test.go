@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package remote
+package serviceradar
 
 import (
 	"bytes"
@@ -18,6 +18,7 @@ import (
 
 	"github.com/carverauto/serviceradar-profiler/proto/monitoring"
 	legacy "github.com/carverauto/serviceradar-profiler/proto/profiler"
+	"github.com/carverauto/serviceradar-profiler/remote"
 )
 
 // wire is ServiceRadar's interface as others have compiled it in, as
@@ -202,7 +203,7 @@ func rawCall(t testing.TB, conn *grpc.ClientConn, method string, in []byte) (num
 // The same bytes that a client of 2025 sends and reads.
 func TestLegacyRawBytes(t *testing.T) {
 	f := example()
-	conn, _ := serve(t, f, Limits{})
+	conn, _ := serve(t, f, remote.Limits{})
 	request := slices.Concat(number(1, 4242), number(2, 30), number(3, 99))
 	if want := []byte{0x08, 0x92, 0x21, 0x10, 30, 0x18, 99}; !bytes.Equal(request, want) {
 		t.Fatalf("%x, want %x", request, want)
@@ -247,7 +248,7 @@ func TestLegacyRawBytes(t *testing.T) {
 // A check as a poller sends it, in bytes.
 func TestCheckRawBytes(t *testing.T) {
 	f := example()
-	conn, _ := serve(t, f, Limits{})
+	conn, _ := serve(t, f, remote.Limits{})
 	ask := slices.Concat(bytesField(1, "ebpf"), bytesField(2, "profiler"), bytesField(3, "a1"), bytesField(4, "p1"), bytesField(5, "127.0.0.1:50084"))
 	numbers, texts := rawCall(t, conn, methodCheck, ask)
 	if numbers[1] != 1 || object(t, []byte(texts[2]))["version"] != "1.2.3" || texts[3] != "ebpf" || texts[4] != "profiler" || numbers[5] == 0 || texts[6] != "a1" || texts[7] != "p1" {
