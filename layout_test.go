@@ -29,7 +29,7 @@ var layers = [][]string{
 	5: {"profiler", "debugdir", "daemon", "agent", "poller", "checks"},
 	6: {"cmd/*"},
 	7: {"test/programs", "test/agents", "test/daemons", "."},
-	8: {"test/collector"},
+	8: {"test/collector", "test/hops"},
 	9: {"test/*", "test/*/*"},
 }
 

@@ -29,6 +29,7 @@ import (
 	"github.com/carverauto/serviceradar-profiler/serviceradar"
 	"github.com/carverauto/serviceradar-profiler/session"
 	"github.com/carverauto/serviceradar-profiler/test/daemons"
+	"github.com/carverauto/serviceradar-profiler/test/hops"
 )
 
 // Ours before the real agent in one program, as docs/serviceradar.md has it.
@@ -40,19 +41,19 @@ func TestInTheRealAgent(t *testing.T) {
 	go func() { _ = theirs.Serve(inMemory) }() // it ends by Stop
 	t.Cleanup(theirs.Stop)
 
-	client := dialed(t, certs, "agent", profilerAt(t, certs, "127.0.0.1:0", "").Address)
+	client := hops.Dial(t, certs, "agent", profilerAt(t, certs, "127.0.0.1:0", "").Address)
 	profiling, err := agent.New(client, client.Report, agent.Options{Limits: agent.DefaultLimits()})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(profiling.Close)
-	gate := gate(t, profiling, map[string][]string{"poller.serviceradar": {"admin"}})
+	gate := hops.Gate(t, profiling, "poller.serviceradar", "admin")
 	next, err := remote.DialNext("agent:0", insecure.NewCredentials(), grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return inMemory.DialContext(ctx) }))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { next.Close() })
-	address := listen(t, certs, "agent", remote.AgentOptions(slog.New(slog.DiscardHandler), next), func(server *grpc.Server) {
+	address := hops.Serve(t, certs, "agent", remote.AgentOptions(slog.New(slog.DiscardHandler), next), func(server *grpc.Server) {
 		remote.NewServer(gate, 0).Register(server)
 		serviceradar.RegisterAgent(server, gate, serviceradar.About{Host: "h", AgentID: "web1", Version: "1", Limits: profiling.RemoteLimits,
 			Health: profiling.Health, Profiler: profiling.Profiler, Serving: func() bool { return true }}, next)
@@ -69,13 +70,13 @@ func TestInTheRealAgent(t *testing.T) {
 // credentials of gRPC's and knows nothing of ours.
 func TestInTheRealAgentsServer(t *testing.T) {
 	certs := daemons.Certificates(t)
-	client := dialed(t, certs, "agent", profilerAt(t, certs, "127.0.0.1:0", "").Address)
+	client := hops.Dial(t, certs, "agent", profilerAt(t, certs, "127.0.0.1:0", "").Address)
 	profiling, err := agent.New(client, client.Report, agent.Options{Limits: agent.DefaultLimits()})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(profiling.Close)
-	gate := gate(t, profiling, map[string][]string{"admin.serviceradar": {"admin"}})
+	gate := hops.Gate(t, profiling, "admin.serviceradar", "admin")
 
 	own, err := tls.LoadX509KeyPair(filepath.Join(certs, "agent.pem"), filepath.Join(certs, "agent-key.pem"))
 	if err != nil {
@@ -99,7 +100,7 @@ func TestInTheRealAgentsServer(t *testing.T) {
 	daemons.Until(t, "the profiler is there", func() bool { return profiling.Status().State == agent.StateReady })
 
 	spec := session.Spec{PIDs: []int{busy(t).PID}, Duration: time.Second, Frequency: 499}
-	admin := dialed(t, certs, "admin", l.Addr().String())
+	admin := hops.Dial(t, certs, "admin", l.Addr().String())
 	begun, err := admin.Start(t.Context(), spec)
 	if err != nil {
 		t.Fatal(err)
@@ -113,7 +114,7 @@ func TestInTheRealAgentsServer(t *testing.T) {
 	if begun.State != session.StateSucceeded || begun.Progress.Samples == 0 {
 		t.Errorf("%+v", begun)
 	}
-	if _, err := dialed(t, certs, "poller", l.Addr().String()).Start(t.Context(), spec); !errors.Is(err, session.ErrForbidden) {
+	if _, err := hops.Dial(t, certs, "poller", l.Addr().String()).Start(t.Context(), spec); !errors.Is(err, session.ErrForbidden) {
 		t.Errorf("who has no role may start sessions: %v", err)
 	}
 	checks := monitoring.NewAgentServiceClient(connect(t, certs, "poller", l.Addr().String()))

@@ -24,6 +24,7 @@ import (
 	"github.com/carverauto/serviceradar-profiler/proto/profiler"
 	"github.com/carverauto/serviceradar-profiler/session"
 	"github.com/carverauto/serviceradar-profiler/test/daemons"
+	"github.com/carverauto/serviceradar-profiler/test/hops"
 )
 
 // aPollersTime is what a real poller gives all checks together.
@@ -115,7 +116,7 @@ func (f *faulty) awaitState(t *testing.T, state string) map[string]any {
 // say so in time, the status since when; then it is found again by itself.
 func TestProfilerKilledAndRestarted(t *testing.T) {
 	f := newFaulty(t)
-	client := dialed(t, f.certs, "admin", f.agent.Address)
+	client := hops.Dial(t, f.certs, "admin", f.agent.Address)
 	watched := make(chan error, 1)
 	go func() {
 		var last error
@@ -180,7 +181,7 @@ func TestProfilerHangs(t *testing.T) {
 	if out := trigger(t, f.conn, &monitoring.TriggerProfilingRequest{RequestId: "running", ProcessIds: []int32{f.runPID}, DurationSeconds: 300}); out.GetSessionId() != f.running || !out.GetSuccess() {
 		t.Errorf("%v", out)
 	}
-	client := dialed(t, f.certs, "admin", f.agent.Address)
+	client := hops.Dial(t, f.certs, "admin", f.agent.Address)
 	if s, err := client.Cancel(t.Context(), session.ID(f.running)); err != nil || s.State != session.StateCanceled {
 		t.Errorf("%+v, %v", s, err)
 	}
@@ -237,8 +238,8 @@ func TestWhatIsNoProfiler(t *testing.T) {
 		{"nobody", "127.0.0.1:1", "profiler_unavailable"},
 		{"nobody who says a word", silent.Addr().String(), "profiler_slow profiler_unavailable profiler_not_trusted"},
 		{"plaintext", plain.Addr().String(), "profiler_not_trusted"},
-		{"another authority", listen(t, others, "profiler", nil, func(*grpc.Server) {}), "profiler_not_trusted"},
-		{"the first profiler", listen(t, certs, "profiler", nil, func(s *grpc.Server) { profiler.RegisterProfilerServiceServer(s, firstProfiler{}) }), "profiler_too_old"},
+		{"another authority", hops.Serve(t, others, "profiler", nil, func(*grpc.Server) {}), "profiler_not_trusted"},
+		{"the first profiler", hops.Serve(t, certs, "profiler", nil, func(s *grpc.Server) { profiler.RegisterProfilerServiceServer(s, firstProfiler{}) }), "profiler_too_old"},
 		{"a real agent", realAgentAt(t, certs), "profiler_too_old"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -259,7 +260,7 @@ func TestWhatIsNoProfiler(t *testing.T) {
 				t.Errorf("%v", of)
 			}
 			var e *session.Error
-			if _, err := dialed(t, certs, "admin", agent.Address).Get(t.Context(), "x"); !errors.As(err, &e) || !strings.Contains(c.code, e.Code) || errors.Is(err, session.ErrForbidden) {
+			if _, err := hops.Dial(t, certs, "admin", agent.Address).Get(t.Context(), "x"); !errors.As(err, &e) || !strings.Contains(c.code, e.Code) || errors.Is(err, session.ErrForbidden) {
 				t.Errorf("%v", err)
 			}
 		})

@@ -6,19 +6,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
 	"slices"
 	"testing"
 	"time"
 
-	"google.golang.org/grpc"
-
-	"github.com/carverauto/serviceradar-profiler/auth"
 	"github.com/carverauto/serviceradar-profiler/remote"
-	"github.com/carverauto/serviceradar-profiler/serviceradar"
 	"github.com/carverauto/serviceradar-profiler/session"
 	"github.com/carverauto/serviceradar-profiler/test/daemons"
+	"github.com/carverauto/serviceradar-profiler/test/hops"
 	"github.com/carverauto/serviceradar-profiler/test/programs"
 )
 
@@ -35,9 +31,9 @@ func only(t testing.TB, f session.Fleet) session.Host {
 // A process is found by its name, and sampled, through both services as they
 // are installed. Both write down what was asked for, and what it meant.
 func TestStartByName(t *testing.T) {
-	needs(t)
+	hops.Needs(t)
 	h := newStation(t, "", "")
-	client := dialed(t, h.certs, "admin", h.agent.Address)
+	client := hops.Dial(t, h.certs, "admin", h.agent.Address)
 	name := fmt.Sprintf("shop%d", os.Getpid())
 	p := programs.Start(t, "split.c", programs.Options{As: name})
 	spec := session.Spec{Select: session.Selector{Name: name}, Duration: 30 * time.Second, Frequency: 199}
@@ -83,9 +79,9 @@ func TestStartByName(t *testing.T) {
 // The instance is that of the profiler: it stays when the agent is started
 // again, and is another one when the profiler is. In between the host is away.
 func TestInstance(t *testing.T) {
-	needs(t)
+	hops.Needs(t)
 	h := newStation(t, "", "")
-	client := dialed(t, h.certs, "admin", h.agent.Address)
+	client := hops.Dial(t, h.certs, "admin", h.agent.Address)
 	first := only(t, client)
 	if first.State != session.HostReady || first.Instance == "" || first.Err != nil {
 		t.Fatalf("%+v", first)
@@ -93,7 +89,7 @@ func TestInstance(t *testing.T) {
 	h.agent.Kill()
 	again := agentBefore(t, h.certs, h.profiler.Address, "", "")
 	again.WaitFor("the profiler is")
-	client = dialed(t, h.certs, "admin", again.Address)
+	client = hops.Dial(t, h.certs, "admin", again.Address)
 	if now := only(t, client); now.Instance != first.Instance || now.Name != first.Name {
 		t.Errorf("after a restart of the agent: %+v, before %+v", now, first)
 	}
@@ -123,37 +119,26 @@ func wantsCode(t *testing.T, err, kind error, code string) {
 }
 
 // behindAgent is a client of an agent whose profiler is the given runner, where
-// the agent has the given role; "" is none.
+// the agent has the given role; "" is none, "*" that nobody asks for one.
 func behindAgent(t *testing.T, r session.Runner, role string) *remote.Client {
 	t.Helper()
-	certs := t.TempDir()
-	if _, err := auth.WriteTryoutCertificates(certs, auth.Tryout{}); err != nil {
-		t.Fatal(err)
+	certs := daemons.Certificates(t)
+	switch role {
+	case "*":
+	case "":
+		r = hops.Gate(t, r, "agent.serviceradar")
+	default:
+		r = hops.Gate(t, r, "agent.serviceradar", role)
 	}
-	log := slog.New(slog.DiscardHandler)
-	if role != "*" {
-		roles := map[string][]string{}
-		if role != "" {
-			roles["agent.serviceradar"] = []string{role}
-		}
-		r = gate(t, r, roles)
-	}
-	at := listen(t, certs, "profiler", remote.ServerOptions(log), func(server *grpc.Server) {
-		remote.NewServer(r, 0).Register(server)
-		serviceradar.RegisterServiceRadar(server, r, serviceradar.About{Version: "this", Limits: func() remote.Limits { return remote.Limits{} },
-			Health: func() remote.Health { return remote.Health{Healthy: true} }})
-	})
-	client := dialed(t, certs, "agent", at)
-	a := gate(t, before(t, client, client.Report), map[string][]string{"admin.serviceradar": {"admin"}})
-	agentAt := listen(t, certs, "agent", remote.AgentOptions(log, nil), func(server *grpc.Server) { remote.NewServer(a, 0).Register(server) })
-	return dialed(t, certs, "admin", agentAt)
+	healthy := func() remote.Health { return remote.Health{Healthy: true} }
+	return hops.Dial(t, certs, "admin", hops.AgentAndProfiler(t, certs, r, healthy, "admin.serviceradar"))
 }
 
 // A profiler of before, which knows sessions alone: that is said, and sessions
 // by PID go on.
 func TestProfilerThatKnowsNoHost(t *testing.T) {
-	needs(t)
-	client := behindAgent(t, sessions(t), "*")
+	hops.Needs(t)
+	client := behindAgent(t, hops.Sessions(t), "*")
 	if now := only(t, client); now.State != session.HostUnsupported || now.Err == nil || now.Err.Code != "profiler_too_old" || now.Instance != "" {
 		t.Errorf("%+v", now)
 	}
@@ -168,15 +153,15 @@ func TestProfilerThatKnowsNoHost(t *testing.T) {
 
 // A profiler that does not let its agent ask.
 func TestAgentThatMayNotAsk(t *testing.T) {
-	needs(t)
-	s := sessions(t)
-	client := behindAgent(t, on(s), "viewer")
+	hops.Needs(t)
+	s := hops.Sessions(t)
+	client := behindAgent(t, hops.Host(s), "viewer")
 	if now := only(t, client); now.State != session.HostReady || now.Instance == "" {
 		t.Errorf("%+v", now)
 	}
 	_, err := client.Processes(t.Context(), "", session.Selector{}, 1)
 	wantsCode(t, err, session.ErrUnavailable, "agent_not_permitted")
-	client = behindAgent(t, on(s), "")
+	client = behindAgent(t, hops.Host(s), "")
 	if now := only(t, client); now.State != session.HostUnhealthy || now.Err == nil || now.Err.Code != "agent_not_permitted" {
 		t.Errorf("%+v", now)
 	}

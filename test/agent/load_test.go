@@ -25,6 +25,7 @@ import (
 	"github.com/carverauto/serviceradar-profiler/serviceradar"
 	"github.com/carverauto/serviceradar-profiler/session"
 	"github.com/carverauto/serviceradar-profiler/test/daemons"
+	"github.com/carverauto/serviceradar-profiler/test/hops"
 )
 
 const (
@@ -73,7 +74,7 @@ func (s *shelf) Fetch(_ context.Context, _ session.ID, want session.Want) (*sess
 func agentOfShelf(t *testing.T, size int64) (s *shelf, certs string, agent *daemons.Program) {
 	t.Helper()
 	s, certs = newShelf(t, size), daemons.Certificates(t)
-	address := listen(t, certs, "profiler", remote.ServerOptions(slog.New(slog.DiscardHandler)), func(g *grpc.Server) {
+	address := hops.Serve(t, certs, "profiler", remote.ServerOptions(slog.New(slog.DiscardHandler)), func(g *grpc.Server) {
 		remote.NewServer(s, 0).Register(g)
 		serviceradar.RegisterServiceRadar(g, s, serviceradar.About{Version: "this", Limits: func() remote.Limits { return remote.Limits{} }, Health: func() remote.Health { return remote.Health{Healthy: true} }})
 	})
@@ -88,7 +89,7 @@ func TestLargeProfilePasses(t *testing.T) {
 		t.Skip("200 MB")
 	}
 	s, certs, agent := agentOfShelf(t, largeProfile)
-	c, err := dialed(t, certs, "admin", agent.Address).Fetch(t.Context(), "x", session.Want{})
+	c, err := hops.Dial(t, certs, "admin", agent.Address).Fetch(t.Context(), "x", session.Want{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -109,7 +110,7 @@ func TestSlowReaders(t *testing.T) {
 	s, certs, agent := agentOfShelf(t, 8<<20)
 	var stalled []*session.Content
 	for range 4 {
-		client := dialed(t, certs, "admin", agent.Address)
+		client := hops.Dial(t, certs, "admin", agent.Address)
 		for range 5 {
 			c, err := client.Fetch(t.Context(), "x", session.Want{})
 			if err != nil {
@@ -122,7 +123,7 @@ func TestSlowReaders(t *testing.T) {
 			stalled = append(stalled, c)
 		}
 	}
-	c, err := dialed(t, certs, "poller", agent.Address).Fetch(t.Context(), "x", session.Want{})
+	c, err := hops.Dial(t, certs, "poller", agent.Address).Fetch(t.Context(), "x", session.Want{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -149,7 +150,7 @@ func TestThousandCallsAtOnce(t *testing.T) {
 	var answered atomic.Int64
 	for range 10 {
 		conn := connect(t, h.certs, "poller", h.agent.Address)
-		client := dialed(t, h.certs, "admin", h.agent.Address)
+		client := hops.Dial(t, h.certs, "admin", h.agent.Address)
 		checks := monitoring.NewAgentServiceClient(conn)
 		calls := []func(ctx context.Context) error{
 			func(ctx context.Context) error {
@@ -194,7 +195,7 @@ func TestThousandCallsAtOnce(t *testing.T) {
 	if peak > 2*agentMemory { // each call has buffers of its own, all at one moment
 		t.Errorf("the agent took %d bytes", peak)
 	}
-	all, err := dialed(t, h.certs, "admin", h.agent.Address).List(t.Context(), session.Filter{})
+	all, err := hops.Dial(t, h.certs, "admin", h.agent.Address).List(t.Context(), session.Filter{})
 	if err != nil || len(all) != 1 {
 		t.Errorf("%d sessions came of one request, %v", len(all), err)
 	}

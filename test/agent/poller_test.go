@@ -21,6 +21,7 @@ import (
 
 	"github.com/carverauto/serviceradar-profiler/proto/monitoring"
 	"github.com/carverauto/serviceradar-profiler/test/daemons"
+	"github.com/carverauto/serviceradar-profiler/test/hops"
 )
 
 // generation is when a real poller was released: what was observed of each is
@@ -253,7 +254,7 @@ func (realAgent) StreamResults(in *monitoring.ResultsRequest, out grpc.ServerStr
 // realAgentAt runs one over mTLS.
 func realAgentAt(t *testing.T, certs string) string {
 	t.Helper()
-	return listen(t, certs, "agent", nil, func(s *grpc.Server) { monitoring.RegisterAgentServiceServer(s, realAgent{}) })
+	return hops.Serve(t, certs, "agent", nil, func(s *grpc.Server) { monitoring.RegisterAgentServiceServer(s, realAgent{}) })
 }
 
 // A poller of either generation has checks of every type at one address: those

@@ -16,6 +16,7 @@ import (
 	"github.com/carverauto/serviceradar-profiler/proto/monitoring"
 	"github.com/carverauto/serviceradar-profiler/session"
 	"github.com/carverauto/serviceradar-profiler/test/daemons"
+	"github.com/carverauto/serviceradar-profiler/test/hops"
 	"github.com/carverauto/serviceradar-profiler/test/programs"
 )
 
@@ -42,7 +43,7 @@ func TestMetrics(t *testing.T) {
 		t.Errorf("ready %v, healthy %v since %v", ready["srprof_profiler_ready"], ready["srprof_healthy"], since)
 	}
 
-	client := dialed(t, certs, "admin", agent.Address)
+	client := hops.Dial(t, certs, "admin", agent.Address)
 	busy, idle := busy(t), programs.Start(t, "sleeper.c", programs.Options{})
 	begin := func(d time.Duration, pid int) session.Session {
 		t.Helper()
@@ -73,7 +74,7 @@ func TestMetrics(t *testing.T) {
 	})
 
 	// Who may not, and what is for somebody else.
-	stranger := dialed(t, certs, "profiler", agent.Address)
+	stranger := hops.Dial(t, certs, "profiler", agent.Address)
 	if _, err := stranger.Start(t.Context(), session.Spec{PIDs: []int{busy.PID}, Duration: time.Second, Frequency: 99}); !errors.Is(err, session.ErrForbidden) {
 		t.Errorf("%v", err)
 	}
@@ -125,7 +126,7 @@ func TestMetrics(t *testing.T) {
 func TestMetricsOfStrangersAndReloads(t *testing.T) {
 	h := newStation(t, `"metrics": {"listen_addr": "127.0.0.1:0"},`, "")
 	other := daemons.Certificates(t)
-	if _, err := dialed(t, other, "admin", h.agent.Address).List(t.Context(), session.Filter{}); err == nil {
+	if _, err := hops.Dial(t, other, "admin", h.agent.Address).List(t.Context(), session.Filter{}); err == nil {
 		t.Error("who is of another authority is answered")
 	}
 	h.agent.Signal(syscall.SIGHUP)
