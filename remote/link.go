@@ -181,7 +181,7 @@ func (l *link) unavailable(e *session.Error) error {
 	}
 	var explained *auth.Error
 	switch {
-	case errors.As(last.err, &explained):
+	case errors.As(last.err, &explained) && (explained.Code != "handshake_failed" || !last.transient()): // who is killed in it does not distrust
 		e.Code, e.Problem, e.Remedy, e.Cause = explained.Code, explained.Problem, explained.Remedy, explained.Cause
 		if !strings.Contains(e.Problem, l.address) { // it knows the name that the server was to have
 			e.Problem = l.address + ": " + e.Problem

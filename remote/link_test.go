@@ -104,6 +104,23 @@ func listener(t *testing.T) net.Listener {
 	return l
 }
 
+// hangsUp is a server that is killed in each handshake.
+func hangsUp(t *testing.T) string {
+	l := listener(t)
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = c.Read(make([]byte, 1))
+			_ = c.(*net.TCPConn).SetLinger(0) // what it has not read resets the connection
+			c.Close()
+		}
+	}()
+	return l.Addr().String()
+}
+
 func TestWhoCannotBeReached(t *testing.T) {
 	ours, others := certificates(t), certificates(t)
 	nothing := func(*grpc.Server) {}
@@ -114,6 +131,7 @@ func TestWhoCannotBeReached(t *testing.T) {
 
 	foreign := auth.Identity(others, "admin") // believes our server, but is of another authority
 	foreign.TLS.CA = ours + "/root.pem"
+	killed := hangsUp(t)
 	strict := auth.Identity(ours, "admin")
 	strict.ServerName = "elsewhere"
 	mtls := auth.Identity(ours, "admin")
@@ -124,6 +142,7 @@ func TestWhoCannotBeReached(t *testing.T) {
 		kind    error
 	}{
 		"nobody":               {gone.Addr().String(), insecure.NewCredentials(), "unreachable", session.ErrUnavailable},
+		"hung up":              {killed, clientCredentials(t, mtls, killed), "unreachable", session.ErrUnavailable},
 		"no such service":      {secure, clientCredentials(t, mtls, secure), "not_supported", errors.ErrUnsupported},
 		"another authority":    {secure, clientCredentials(t, auth.Identity(others, "admin"), secure), "server_unknown_authority", session.ErrUnavailable},
 		"another name":         {secure, clientCredentials(t, strict, secure), "server_wrong_name", session.ErrUnavailable},
