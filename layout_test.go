@@ -23,10 +23,10 @@ const module = "github.com/carverauto/serviceradar-profiler/"
 var layers = [][]string{
 	0: {"profile", "bpf", "config", "auth", "version", "interrupt", "proto/*", "proto/*/*"},
 	1: {"session", "process", "object", "encoding/*"},
-	2: {"debugfile", "dwarf", "unwind", "encoding", "remedy", "privilege", "store"},
-	3: {"symbol", "sampler", "remote", "access", "metrics", "tracing", "session/sessiontest", "host", "store/*"},
+	2: {"debugfile", "dwarf", "unwind", "encoding", "remedy", "privilege", "store", "terminal", "contexts", "input"},
+	3: {"symbol", "sampler", "remote", "access", "metrics", "tracing", "session/sessiontest", "host", "store/*", "output"},
 	4: {"serviceradar"},
-	5: {"profiler", "debugdir", "daemon", "agent", "poller", "checks"},
+	5: {"profiler", "debugdir", "daemon", "agent", "poller", "checks", "tryout"},
 	6: {"cmd/*"},
 	7: {"test/programs", "test/agents", "test/daemons", "."},
 	8: {"test/collector", "test/hops"},

@@ -81,3 +81,12 @@ func NotFound(id ID) *Error {
 	return &Error{Code: "no_such_session", Kind: ErrNotFound, Problem: fmt.Sprintf("there is no session %s", id),
 		Remedy: "sessions are forgotten some time after their end; list shows those that are known"}
 }
+
+// Cause is err without the path that a sentence names already.
+func Cause(err error) error {
+	var pe *fs.PathError
+	if errors.As(err, &pe) {
+		return pe.Err
+	}
+	return err
+}

@@ -65,3 +65,14 @@ type Filter struct {
 func (f *Filter) Chooses(s *Session) bool {
 	return (len(f.States) == 0 || slices.Contains(f.States, s.State)) && (f.PID == 0 || slices.Contains(s.Spec.PIDs, f.PID))
 }
+
+// Failure is why a session failed; nil if it did not.
+func (s *Session) Failure() error {
+	switch {
+	case s.State != StateFailed:
+		return nil
+	case s.Err == nil:
+		return fmt.Errorf("session %s ended as %s, and does not say why", s.ID, s.State)
+	}
+	return s.Err
+}

@@ -3,15 +3,13 @@
 package main
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/carverauto/serviceradar-profiler/auth"
-	"github.com/carverauto/serviceradar-profiler/session"
+	"github.com/carverauto/serviceradar-profiler/contexts"
 )
 
 func certsCommand(s streams) *cobra.Command {
@@ -33,9 +31,9 @@ authority of your ServiceRadar.`,
 		RunE: func(*cobra.Command, []string) error {
 			files, err := auth.WriteTryoutCertificates(dir, t)
 			for _, f := range files {
-				fmt.Fprintln(s.out, f)
+				fmt.Fprintln(s.Out, f)
 			}
-			return certificateError(err)
+			return contexts.CertificateError(err)
 		},
 	}
 	f := c.Flags()
@@ -48,17 +46,4 @@ authority of your ServiceRadar.`,
 		panic(err) // it was defined just now
 	}
 	return c
-}
-
-// certificateError makes an error of package auth one of ours.
-func certificateError(err error) error {
-	var a *auth.Error
-	if !errors.As(err, &a) {
-		return err
-	}
-	e := &session.Error{Code: a.Code, Kind: session.ErrInvalid, Problem: a.Problem, Remedy: a.Remedy, Cause: a.Cause}
-	if errors.Is(a.Cause, fs.ErrPermission) {
-		e.Kind = fs.ErrPermission
-	}
-	return e
 }

@@ -9,7 +9,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/carverauto/serviceradar-profiler/contexts"
 	"github.com/carverauto/serviceradar-profiler/session"
+	"github.com/carverauto/serviceradar-profiler/terminal"
 )
 
 // completeTime is how long a service may take to answer: somebody waits for a
@@ -55,14 +57,14 @@ func beginning(all []string, start string) (found []string) {
 }
 
 func contextNames(*cobra.Command) []string {
-	f, err := readContexts(false)
+	f, err := contexts.Read()
 	if err != nil {
 		return nil // a shell has no place for an error
 	}
 	var all []string
-	for _, name := range f.names() {
+	for _, name := range f.Names() {
 		p := f.Contexts[name]
-		all = append(all, cobra.CompletionWithDesc(printable(name), printable(p.fullServer())))
+		all = append(all, cobra.CompletionWithDesc(terminal.Printable(name), terminal.Printable(p.FullServer())))
 	}
 	return all
 }
@@ -75,7 +77,7 @@ func (n *connection) sessions(c *cobra.Command) (ids []string) {
 		all, err := there.List(ctx, session.Filter{})
 		for i := range all {
 			if s := &all[i]; err == nil {
-				ids = append(ids, cobra.CompletionWithDesc(printable(string(s.ID)), target(s)+", "+state(s)))
+				ids = append(ids, cobra.CompletionWithDesc(terminal.Printable(string(s.ID)), terminal.Target(s)+", "+terminal.State(s)))
 			}
 		}
 	})
@@ -88,7 +90,7 @@ func (n *connection) hosts(c *cobra.Command) (names []string) {
 		all, err := there.Hosts(ctx, session.Hosts{})
 		for i := range all {
 			if err == nil {
-				names = append(names, cobra.CompletionWithDesc(printable(all[i].Name), printable(string(all[i].State))))
+				names = append(names, cobra.CompletionWithDesc(terminal.Printable(all[i].Name), terminal.Printable(string(all[i].State))))
 			}
 		}
 	})

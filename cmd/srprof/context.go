@@ -12,7 +12,9 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/carverauto/serviceradar-profiler/contexts"
 	"github.com/carverauto/serviceradar-profiler/session"
+	"github.com/carverauto/serviceradar-profiler/terminal"
 )
 
 func contextCommand(s streams) *cobra.Command {
@@ -20,9 +22,9 @@ func contextCommand(s streams) *cobra.Command {
 		Use:   "context",
 		Short: "Name services and certificates once: list, use, show, set, delete",
 		Long: `A context is a service and the certificate to show it, under a name. The current
-one is used where no --server, $` + serverVariable + ` or --context says otherwise.
+one is used where no --server, $` + contexts.ServerVariable + ` or --context says otherwise.
 
-Contexts are in $` + configVariable + `, else in srprof/config.json below $XDG_CONFIG_HOME
+Contexts are in $` + contexts.ConfigVariable + `, else in srprof/config.json below $XDG_CONFIG_HOME
 (by default ~/.config). Files that it names are relative to it.`,
 		Example: `  srprof context set prod --server poller.example:50086 --cert-dir ~/certs/prod
   srprof context set lab --server lab-01 --cert-dir ~/certs/lab
@@ -42,52 +44,31 @@ func contextListCommand(s streams) *cobra.Command {
 		Short: "List the contexts, the current one marked",
 		Args:  cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			f, err := readContexts(false)
+			f, err := contexts.Read()
 			if err != nil {
 				return err
 			}
 			if form.json() {
-				return writeJSON(s.out, f)
+				return writeJSON(s.Out, f)
 			}
 			if len(f.Contexts) == 0 {
-				fmt.Fprintf(s.err, "srprof: there are no contexts; %s\n", f.known())
+				fmt.Fprintf(s.Err, "srprof: there are no contexts; %s\n", f.Known())
 				return nil
 			}
-			t := newTable(s.out, "CURRENT", "NAME", "SERVER", "CERTIFICATES")
-			for _, name := range f.names() {
+			t := terminal.NewTable(s.Out, "CURRENT", "NAME", "SERVER", "CERTIFICATES")
+			for _, name := range f.Names() {
 				p := f.Contexts[name]
 				mark := " "
 				if name == f.Current {
 					mark = "*"
 				}
-				t.row(mark, name, p.fullServer(), p.shown())
+				t.Row(mark, name, p.FullServer(), p.Shown())
 			}
-			return t.write()
+			return t.Write()
 		},
 	}
 	form.addFormFlag(c, false)
 	return c
-}
-
-// fullServer is the server with its port, if it has a server at all.
-func (p *place) fullServer() string {
-	if full, _, err := address(p.Server); err == nil {
-		return full
-	}
-	return p.Server
-}
-
-// shown is what it shows a service, in short.
-func (p *place) shown() string {
-	switch {
-	case p.Insecure:
-		return "none (insecure)"
-	case p.Cert != "":
-		return p.Cert
-	case p.CertDir != "":
-		return filepath.Join(p.CertDir, cmp.Or(p.Identity, defaultIdentity)+".pem")
-	}
-	return "-"
 }
 
 func contextShowCommand(s streams) *cobra.Command {
@@ -97,29 +78,29 @@ func contextShowCommand(s streams) *cobra.Command {
 		Short: "Show the current context, or that of a name",
 		Args:  cobra.MaximumNArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
-			f, err := readContexts(false)
+			f, err := contexts.Read()
 			if err != nil {
 				return err
 			}
 			name := strings.Join(args, "")
-			p, err := f.find(name)
+			p, err := f.Find(name)
 			if err == nil && p == nil {
-				err = session.Invalid("no_context", "no context is the current one", f.known())
+				err = session.Invalid("no_context", "no context is the current one", f.Known())
 			}
 			if err != nil {
 				return err
 			}
 			if form.json() {
-				return writeJSON(s.out, struct {
+				return writeJSON(s.Out, struct {
 					Name string `json:"name"`
-					*place
+					*contexts.Place
 				}{cmp.Or(name, f.Current), p})
 			}
-			t := tabwriter.NewWriter(s.out, 0, 8, 2, ' ', 0)
-			for _, field := range [][2]string{{"name", cmp.Or(name, f.Current)}, {"server", p.fullServer()}, {"certificate", p.shown()},
-				{"key", p.Key}, {"authority", p.CA}, {"server name", p.ServerName}, {"kept in", f.path}} {
+			t := tabwriter.NewWriter(s.Out, 0, 8, 2, ' ', 0)
+			for _, field := range [][2]string{{"name", cmp.Or(name, f.Current)}, {"server", p.FullServer()}, {"certificate", p.Shown()},
+				{"key", p.Key}, {"authority", p.CA}, {"server name", p.ServerName}, {"kept in", f.At()}} {
 				if field[1] != "" {
-					fmt.Fprintf(t, "%s\t%s\n", field[0], printable(field[1]))
+					fmt.Fprintf(t, "%s\t%s\n", field[0], terminal.Printable(field[1]))
 				}
 			}
 			return t.Flush()
@@ -136,12 +117,12 @@ func contextUseCommand(s streams) *cobra.Command {
 		Short: "Make a context the current one",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
-			return changeContexts(func(f *contextFile) error {
-				if _, err := f.find(args[0]); err != nil || args[0] == "" {
-					return cmp.Or(err, error(session.Invalid("no_context", "no context is named", f.known())))
+			return contexts.Change(func(f *contexts.File) error {
+				if _, err := f.Find(args[0]); err != nil || args[0] == "" {
+					return cmp.Or(err, error(session.Invalid("no_context", "no context is named", f.Known())))
 				}
 				f.Current = args[0]
-				fmt.Fprintf(s.err, "srprof: the context is %s now\n", printable(args[0]))
+				fmt.Fprintf(s.Err, "srprof: the context is %s now\n", terminal.Printable(args[0]))
 				return nil
 			})
 		},
@@ -151,7 +132,7 @@ func contextUseCommand(s streams) *cobra.Command {
 }
 
 func contextSetCommand(s streams) *cobra.Command {
-	var given place
+	var given contexts.Place
 	c := &cobra.Command{
 		Use:   "set NAME [flags]",
 		Short: "Make a context, or change what the flags say of one",
@@ -163,38 +144,38 @@ copied: the context names the files.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			name := args[0]
-			if name == "" || name != printable(name) || strings.ContainsAny(name, " \t") {
+			if name == "" || name != terminal.Printable(name) || strings.ContainsAny(name, " \t") {
 				return session.Invalid("bad_context", fmt.Sprintf("%q is no name of a context", name), "use letters, digits and signs")
 			}
-			return changeContexts(func(f *contextFile) error {
+			return contexts.Change(func(f *contexts.File) error {
 				p := f.Contexts[name]
-				if err := p.take(&given, c.Flags()); err != nil {
+				if err := take(&p, &given, c.Flags()); err != nil {
 					return err
 				}
 				if f.Contexts == nil {
-					f.Contexts = map[string]place{}
+					f.Contexts = map[string]contexts.Place{}
 				}
 				f.Contexts[name] = p
 				f.Current = cmp.Or(f.Current, name)
-				fmt.Fprintf(s.err, "srprof: context %s: %s, certificate %s\n", printable(name), cmp.Or(printable(p.fullServer()), "no server"), printable(p.shown()))
+				fmt.Fprintf(s.Err, "srprof: context %s: %s, certificate %s\n", terminal.Printable(name), cmp.Or(terminal.Printable(p.FullServer()), "no server"), terminal.Printable(p.Shown()))
 				return nil
 			})
 		},
 	}
-	given.addFlags(c)
+	addPlaceFlags(c, &given)
 	completeContexts(c)
 	return c
 }
 
 // take takes over what the flags say. What they do not say stays, but for the
 // other way to name certificates.
-func (p *place) take(given *place, flags *pflag.FlagSet) error {
+func take(p, given *contexts.Place, flags *pflag.FlagSet) error {
 	if flags.Changed("server") {
-		if _, _, err := address(given.Server); err != nil {
+		if _, _, err := contexts.Address(given.Server); err != nil {
 			return err
 		}
 	}
-	for _, f := range given.files() {
+	for _, f := range given.Files() {
 		if *f == "" {
 			continue
 		}
@@ -228,14 +209,14 @@ func contextDeleteCommand(s streams) *cobra.Command {
 		Short: "Forget a context; the files that it names stay",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
-			return changeContexts(func(f *contextFile) error {
-				if _, err := f.find(args[0]); err != nil || args[0] == "" {
-					return cmp.Or(err, error(session.Invalid("no_context", "no context is named", f.known())))
+			return contexts.Change(func(f *contexts.File) error {
+				if _, err := f.Find(args[0]); err != nil || args[0] == "" {
+					return cmp.Or(err, error(session.Invalid("no_context", "no context is named", f.Known())))
 				}
 				delete(f.Contexts, args[0])
 				if f.Current == args[0] {
 					f.Current = ""
-					fmt.Fprintln(s.err, "srprof: it was the current one: none is now")
+					fmt.Fprintln(s.Err, "srprof: it was the current one: none is now")
 				}
 				return nil
 			})
@@ -243,15 +224,4 @@ func contextDeleteCommand(s streams) *cobra.Command {
 	}
 	completeContexts(c)
 	return c
-}
-
-func changeContexts(change func(*contextFile) error) error {
-	f, err := readContexts(true)
-	if err != nil {
-		return err
-	}
-	if err := change(f); err != nil {
-		return err
-	}
-	return f.write()
 }

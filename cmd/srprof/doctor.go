@@ -29,9 +29,9 @@ makes its results poorer, not impossible.`,
 		RunE: func(*cobra.Command, []string) error {
 			features := sampler.Features()
 			if form.json() {
-				return diagnoseJSON(s.out, features)
+				return diagnoseJSON(s.Out, features)
 			}
-			return diagnose(s.out, features)
+			return diagnose(s.Out, features)
 		},
 	}
 	form.addFormFlag(c, false)

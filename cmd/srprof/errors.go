@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/carverauto/serviceradar-profiler/session"
+	"github.com/carverauto/serviceradar-profiler/terminal"
 )
 
 // Exit codes. They are part of the command's contract; srprof --help tells them.
@@ -42,9 +43,9 @@ func printError(w io.Writer, err error) {
 	case code == codeUsage:
 		fmt.Fprintf(w, "srprof: %v; srprof --help shows how it is used\n", err)
 	case code != codeFailed:
-		fmt.Fprintf(w, "srprof: %s [%s]\n", printable(err.Error()), printable(code))
+		fmt.Fprintf(w, "srprof: %s [%s]\n", terminal.Printable(err.Error()), terminal.Printable(code))
 	default:
-		fmt.Fprintf(w, "srprof: %s\n", printable(err.Error()))
+		fmt.Fprintf(w, "srprof: %s\n", terminal.Printable(err.Error()))
 	}
 }
 

@@ -3,19 +3,14 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"fmt"
-	"io"
-	"maps"
-	"slices"
-	"strconv"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/carverauto/serviceradar-profiler/session"
+	"github.com/carverauto/serviceradar-profiler/terminal"
 )
 
 func hostsCommand(s streams) *cobra.Command {
@@ -54,65 +49,13 @@ func listHosts(ctx context.Context, s streams, there session.Fleet, chosen sessi
 		return err
 	}
 	if form.json() {
-		return writeJSON(s.out, listJSON(all))
+		return writeJSON(s.Out, listJSON(all))
 	}
 	if len(all) == 0 {
-		_, err := fmt.Fprintln(s.err, "srprof: there are no such hosts")
+		_, err := fmt.Fprintln(s.Err, "srprof: there are no such hosts")
 		return err
 	}
-	return writeHosts(s.out, all, form.form == formWide)
-}
-
-// writeHosts is the table of srprof hosts. Why a host takes no sessions has a
-// column only if there is something to say.
-func writeHosts(w io.Writer, all []session.Host, wide bool) error {
-	reasons := slices.ContainsFunc(all, func(h session.Host) bool { return h.Err != nil })
-	head := []string{"NAME", "STATE", "SINCE", "VERSION", "SESSIONS", "LABELS"}
-	if wide {
-		head = append(head, "ADDRESS", "INSTANCE")
-	}
-	if reasons {
-		head = append(head, "REASON")
-	}
-	t := newTable(w, head...)
-	for i := range all {
-		h := &all[i]
-		sessions := strconv.Itoa(h.Running)
-		if h.Queued > 0 {
-			sessions += fmt.Sprintf(" (+%d waiting)", h.Queued)
-		}
-		row := []string{h.Name, cmp.Or(string(h.State), string(session.HostUnknown)), age(h.Since), h.Version, sessions, labels(h.Labels)}
-		if wide {
-			row = append(row, h.Address, h.Instance)
-		}
-		if reasons {
-			row = append(row, reason(h.Err))
-		}
-		t.row(row...)
-	}
-	return t.write()
-}
-
-func labels(all map[string]string) string {
-	var texts []string
-	for _, key := range slices.Sorted(maps.Keys(all)) {
-		texts = append(texts, strings.TrimSuffix(key+"="+all[key], "="))
-	}
-	return strings.Join(texts, ",")
-}
-
-// reason is an error in a cell: what is wrong, its cause and its code. What to do
-// about it is in JSON, and so is what a cause that is such an error says of that.
-func reason(e *session.Error) string {
-	if e == nil {
-		return ""
-	}
-	text := e.Problem
-	if e.Cause != nil {
-		why, _, _ := strings.Cut(e.Cause.Error(), "; ")
-		text += " (" + why + ")"
-	}
-	return fmt.Sprintf("%s [%s]", text, e.Code)
+	return terminal.WriteHosts(s.Out, all, form.form == formWide)
 }
 
 func psCommand(s streams) *cobra.Command {
@@ -166,117 +109,17 @@ func listProcesses(ctx context.Context, s streams, there session.Fleet, host str
 		all = all[:most]
 	}
 	if form.json() {
-		return writeJSON(s.out, listJSON(all))
+		return writeJSON(s.Out, listJSON(all))
 	}
 	if len(all) == 0 {
-		_, err := fmt.Fprintln(s.err, "srprof: there are no such processes")
+		_, err := fmt.Fprintln(s.Err, "srprof: there are no such processes")
 		return err
 	}
-	if err := writeProcesses(s.out, all, form.form == formWide); err != nil {
+	if err := terminal.WriteProcesses(s.Out, all, form.form == formWide); err != nil {
 		return err
 	}
 	if more {
-		fmt.Fprintf(s.err, "srprof: these are the hottest %d; --most 0 lists all\n", most)
+		fmt.Fprintf(s.Err, "srprof: these are the hottest %d; --most 0 lists all\n", most)
 	}
 	return nil
-}
-
-func writeProcesses(w io.Writer, all []session.Process, wide bool) error {
-	head := []string{"PID", "CPU", "MEMORY", "THREADS", "USER", "NAME", "UNIT/CONTAINER"}
-	if wide {
-		head = []string{"PID", "CPU", "MEMORY", "THREADS", "USER", "NAME", "AGE", "UNIT", "CONTAINER", "CGROUP", "COMMAND"}
-	}
-	t := newTable(w, head...)
-	for i := range all {
-		p := &all[i]
-		row := []string{strconv.Itoa(p.PID), fmt.Sprintf("%.1f%%", 100*p.CPU), bytesOf(p.Memory), strconv.Itoa(p.Threads), p.User, p.Name}
-		if wide {
-			row = append(row, age(p.Started), p.Unit, container(p.Container), p.Cgroup, p.Command)
-		} else if p.Container != "" {
-			row = append(row, "container "+container(p.Container))
-		} else {
-			row = append(row, p.Unit)
-		}
-		t.row(row...)
-	}
-	return t.write()
-}
-
-// container is as much of an ID as docker shows, and as --container takes.
-func container(id string) string {
-	const shown = 12
-	return id[:min(len(id), shown)]
-}
-
-// bytesOf is a size as people compare them.
-func bytesOf(n int64) string {
-	size, unit := float64(n), ""
-	for _, next := range []string{"K", "M", "G", "T"} {
-		if size < 1000 {
-			break
-		}
-		size, unit = size/1024, next
-	}
-	if unit == "" {
-		return strconv.FormatInt(n, 10)
-	}
-	if size < 10 {
-		return fmt.Sprintf("%.1f%s", size, unit)
-	}
-	return fmt.Sprintf("%.0f%s", size, unit)
-}
-
-// writeMatches is the table of a dry run.
-func writeMatches(w io.Writer, all []session.Match) error {
-	t := newTable(w, "HOST", "PROCESSES", "PIDS", "REASON")
-	for i := range all {
-		m := &all[i]
-		t.row(m.Host, strconv.Itoa(len(m.PIDs)), pids(m.PIDs), reason(m.Err))
-	}
-	return t.write()
-}
-
-// writeRuns is the table of a session's hosts.
-func writeRuns(w io.Writer, all []session.HostRun) error {
-	t := newTable(w, "HOST", "STATE", "SAMPLED", "SAMPLES", "LOST", "PROCESSES", "REASON")
-	for i := range all {
-		h := &all[i]
-		why := reason(h.Err)
-		if why == "" {
-			why = cmp.Or(h.Waiting, string(h.EndedBy))
-		}
-		t.row(h.Host, runState(h), tenths(h.Progress.Elapsed).Round(time.Millisecond).String(), strconv.FormatUint(h.Progress.Samples, 10),
-			strconv.FormatUint(h.Progress.Lost, 10), strconv.Itoa(len(h.Targets)), why)
-	}
-	return t.write()
-}
-
-func runState(h *session.HostRun) string {
-	if h.State == session.StatePending && h.Position > 0 {
-		return fmt.Sprintf("%s #%d", h.State, h.Position)
-	}
-	return string(h.State)
-}
-
-// tellFailed says which hosts of a session failed, and why.
-func tellFailed(w io.Writer, s *session.Session) {
-	failed := s.Failed()
-	if len(failed) == 0 {
-		return
-	}
-	const most = 10
-	fmt.Fprintf(w, "srprof: %d of %s failed:\n", len(failed), plural(len(s.Hosts), "host", "hosts"))
-	for i := range failed[:min(len(failed), most)] {
-		fmt.Fprintf(w, "  %s: %s\n", printable(failed[i].Host), cmp.Or(printable(reason(failed[i].Err)), "it does not say why"))
-	}
-	if more := len(failed) - most; more > 0 {
-		fmt.Fprintf(w, "  and %d more: srprof get %s\n", more, short(s.ID, shortID))
-	}
-}
-
-func plural(n int, one, several string) string {
-	if n == 1 {
-		return "1 " + one
-	}
-	return fmt.Sprintf("%d %s", n, several)
 }

@@ -18,5 +18,5 @@ func main() {
 	if !signal.Ignored(syscall.SIGHUP) { // with nohup, a terminal that goes away is no reason to end
 		ask = append(ask, syscall.SIGHUP)
 	}
-	os.Exit(run(interrupt.Context(ask...), os.Args[1:], streams{out: os.Stdout, err: os.Stderr}))
+	os.Exit(run(interrupt.Context(ask...), os.Args[1:], streams{Out: os.Stdout, Err: os.Stderr}))
 }

@@ -4,20 +4,19 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"fmt"
-	"io"
-	"os"
-	"path/filepath"
 
 	"github.com/spf13/cobra"
 
-	"github.com/carverauto/serviceradar-profiler/encoding/pprof"
+	"github.com/carverauto/serviceradar-profiler/input"
+	"github.com/carverauto/serviceradar-profiler/output"
 	"github.com/carverauto/serviceradar-profiler/profile"
 )
 
 // merging is what srprof merge was asked to do.
 type merging struct {
-	destination
+	output.Destination
 	byFile bool
 }
 
@@ -40,55 +39,45 @@ written), 2 usage.`,
 		Example: `  srprof merge web-01.pb.gz web-02.pb.gz -o both.svg --by-host
   srprof merge before.pb.gz after.pb.gz --by-file --by-host -o both.html`,
 		Args: cobra.MinimumNArgs(1),
-		RunE: func(_ *cobra.Command, args []string) error { return merge(s, &m, args) },
+		RunE: func(c *cobra.Command, args []string) error { return merge(c.Context(), s, &m, args) },
 	}
 	c.Flags().BoolVar(&m.byFile, "by-file", false, "the name of the file stands for the host, whatever the profile tells")
-	m.addFlags(c)
-	m.addByHostFlag(c)
-	m.largest.addFlag(c)
+	addOutputFlags(c, &m.Destination)
+	addByHostFlag(c, &m.Destination)
+	addLimitFlag(c, &m.Limit)
 	return c
 }
 
-func merge(s streams, m *merging, files []string) error {
-	size, err := m.largest.bytes()
-	if err != nil {
+func merge(ctx context.Context, s streams, m *merging, files []string) error {
+	if _, err := m.Limit.Bytes(); err != nil {
 		return err
 	}
-	outs, err := m.create(s)
-	defer outs.abandon()
+	outs, err := m.Create(s)
+	defer outs.Abandon()
 	if err != nil {
 		return err
 	}
 	merger := profile.NewMerger(0)
 	for _, file := range files {
-		if err := m.add(merger, file, size); err != nil {
-			return unreadable(file, err)
+		if err := m.add(ctx, merger, file); err != nil {
+			return err
 		}
 	}
 	p := merger.Profile()
-	if err := outs.write(p); err != nil {
+	if err := outs.Write(p); err != nil {
 		return err
 	}
-	m.summarize(s.err, p)
-	return m.explainTo(s.err, p)
+	m.Summarize(s.Err, p)
+	return m.ExplainTo(s.Err, p)
 }
 
 // add reads a file and takes it in.
-func (m *merging) add(merger *profile.Merger, file string, size int64) error {
-	in := io.Reader(os.Stdin)
-	if file != stdoutName {
-		f, err := os.Open(file)
-		if err != nil {
-			return err
-		}
-		defer f.Close()
-		in = f
-	}
-	p, err := pprof.ReadUpTo(in, size)
+func (m *merging) add(ctx context.Context, merger *profile.Merger, file string) error {
+	p, err := m.Limit.ReadFile(ctx, file)
 	if err != nil {
 		return err
 	}
-	name := baseName(file)
+	name := input.Name(file)
 	if m.byFile {
 		for i := range p.Samples {
 			p.Samples[i].Host = ""
@@ -101,25 +90,7 @@ func (m *merging) add(merger *profile.Merger, file string, size int64) error {
 		p.Meta.Host = cmp.Or(p.Meta.Host, name)
 	}
 	if err := merger.Add(p, ""); err != nil {
-		return fmt.Errorf("cannot be merged with those before: %w", err)
+		return input.Unreadable(file, fmt.Errorf("cannot be merged with those before: %w", err))
 	}
 	return nil
-}
-
-// baseName is a file's name without what tells its format.
-func baseName(file string) string {
-	base := filepath.Base(file)
-	for _, ext := range []string{".pb.gz", ".pprof", ".gz"} {
-		if name, ok := trimSuffix(base, ext); ok {
-			return name
-		}
-	}
-	return base
-}
-
-func trimSuffix(s, suffix string) (string, bool) {
-	if len(s) > len(suffix) && s[len(s)-len(suffix):] == suffix {
-		return s[:len(s)-len(suffix)], true
-	}
-	return s, false
 }

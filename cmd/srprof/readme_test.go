@@ -11,6 +11,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/carverauto/serviceradar-profiler/contexts"
+	"github.com/carverauto/serviceradar-profiler/session"
 )
 
 // hot is a program to be stripped: its name is found in debug files alone.
@@ -113,7 +116,7 @@ func (r *reader) run(t *testing.T, args []string) {
 		}
 	}
 	c := exec.Command("/proc/self/exe", args...)
-	c.Env = append(os.Environ(), mainEnv+"=1", serverVariable+"="+r.address, certDirVariable+"=certs")
+	c.Env = append(os.Environ(), mainEnv+"=1", contexts.ServerVariable+"="+r.address, contexts.CertDirVariable+"=certs")
 	c.Dir = r.dir
 	var stderr strings.Builder
 	c.Stderr = &stderr
@@ -122,7 +125,7 @@ func (r *reader) run(t *testing.T, args []string) {
 		t.Errorf("%s: %v\n%s%s", typed, err, out, &stderr)
 	}
 	if args[0] == "start" {
-		if r.session = strings.TrimSpace(string(out)); len(r.session) != uuidLength {
+		if r.session = strings.TrimSpace(string(out)); len(r.session) != len(session.NewID()) {
 			t.Fatalf("srprof start prints %q", out)
 		}
 	}

@@ -9,9 +9,12 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/carverauto/serviceradar-profiler/host"
+	"github.com/carverauto/serviceradar-profiler/input"
+	"github.com/carverauto/serviceradar-profiler/output"
 	"github.com/carverauto/serviceradar-profiler/profile"
 	"github.com/carverauto/serviceradar-profiler/profiler"
 	"github.com/carverauto/serviceradar-profiler/session"
+	"github.com/carverauto/serviceradar-profiler/terminal"
 )
 
 // recording is what srprof record was asked to do.
@@ -19,12 +22,12 @@ type recording struct {
 	asking
 	debug      debugFlags
 	connection connection // to record on another host
-	destination
+	output.Destination
 }
 
 func recordCommand(s streams) *cobra.Command {
 	var r recording
-	r.sessions = true
+	r.Session = true
 	c := &cobra.Command{
 		Use:   "record --pid PID|--name NAME|… [flags]",
 		Short: "Sample running processes of this host and write what they did",
@@ -67,8 +70,8 @@ Exit codes: 0 ok, 1 failure, 2 usage, 4 not permitted, 5 no samples,
 	}
 	r.asking.addFlags(c)
 	r.debug.addFlags(c)
-	r.destination.addFlags(c)
-	r.largest.addFlag(c)
+	addOutputFlags(c, &r.Destination)
+	addLimitFlag(c, &r.Limit)
 	r.addServiceFlags(c)
 	r.connection.addFlags(c)
 	return c
@@ -79,7 +82,7 @@ Exit codes: 0 ok, 1 failure, 2 usage, 4 not permitted, 5 no samples,
 func (r *recording) checkPlace(c *cobra.Command) error {
 	if !r.connection.named() {
 		name := r.connection.given(c)
-		for _, f := range []string{"requester", "max-wait", largestName} {
+		for _, f := range []string{"requester", "max-wait", input.LimitFlag} {
 			if c.Flags().Changed(f) {
 				name = f
 			}
@@ -105,34 +108,34 @@ func record(ctx context.Context, s streams, r *recording) error {
 	if err := r.debug.check(); err != nil {
 		return err
 	}
-	outs, err := r.create(s)
-	defer outs.abandon()
+	outs, err := r.Create(s)
+	defer outs.Abandon()
 	if err != nil {
 		return err
 	}
 	if r.connection.named() {
-		return r.connection.ask(ctx, func(there *dialed) error { return r.recordThere(ctx, s, there, r.spec, outs) })
+		return r.connection.ask(ctx, func(there *dialed) error { return recordThere(ctx, s, there, r.spec, &r.Destination, outs) })
 	}
 	if err := r.choose(ctx); err != nil {
 		return err
 	}
-	show := newProgress(s.err)
+	show := terminal.NewProgress(s.Err)
 	recorder := profiler.Recorder{Debug: r.debug.options}
-	p, err := recorder.Record(ctx, r.spec, show.update(r.spec.Duration))
-	show.end()
+	p, err := recorder.Record(ctx, r.spec, show.Update(r.spec.Duration))
+	show.End()
 	if err != nil {
 		return err
 	}
-	if err := outs.write(p); err != nil {
+	if err := outs.Write(p); err != nil {
 		return err
 	}
-	if r.wantsSession() {
-		if err := writeJSON(s.out, sessionOf(&r.spec, p)); err != nil {
+	if r.WantsSession() {
+		if err := writeJSON(s.Out, sessionOf(&r.spec, p)); err != nil {
 			return fmt.Errorf("write the session: %w", err)
 		}
 	}
-	r.summarize(s.err, p)
-	if err := r.explainTo(s.err, p); err != nil {
+	r.Summarize(s.Err, p)
+	if err := r.ExplainTo(s.Err, p); err != nil {
 		return err
 	}
 	if p.Meta.Ended == profile.EndedInterrupted {

@@ -6,16 +6,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"strings"
 
 	"github.com/spf13/cobra"
 
+	"github.com/carverauto/serviceradar-profiler/output"
 	"github.com/carverauto/serviceradar-profiler/version"
 )
 
-// streams is where a command writes: results to out, everything else to err.
-type streams struct{ out, err io.Writer }
+// streams is where a command writes.
+type streams = output.Streams
 
 // run is the program as a function. It returns the exit code.
 func run(ctx context.Context, args []string, s streams) int {
@@ -28,9 +28,9 @@ func run(ctx context.Context, args []string, s streams) int {
 	switch {
 	case err == nil, errors.Is(err, errInterrupted), errors.Is(err, errPartial), errors.Is(err, errNotReady): // all is said
 	case c.Flags().Lookup(outputName) != nil && wantsJSON(args):
-		printErrorJSON(s.err, err)
+		printErrorJSON(s.Err, err)
 	default:
-		printError(s.err, err)
+		printError(s.Err, err)
 	}
 	return exitCode(err)
 }
@@ -61,8 +61,8 @@ canceled. Results go to standard output, all else to standard error; with
 			return c.Help()
 		},
 	}
-	root.SetOut(s.out)
-	root.SetErr(s.err)
+	root.SetOut(s.Out)
+	root.SetErr(s.Err)
 	cobra.AddTemplateFunc("flagGroups", flagGroups)
 	root.SetUsageTemplate(strings.Replace(root.UsageTemplate(),
 		"Flags:\n{{.LocalFlags.FlagUsages | trimTrailingWhitespaces}}", "{{flagGroups .}}", 1))

@@ -8,20 +8,22 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/carverauto/serviceradar-profiler/output"
 	"github.com/carverauto/serviceradar-profiler/session"
+	"github.com/carverauto/serviceradar-profiler/terminal"
 )
 
 // running is what srprof run was asked to do.
 type running struct {
 	asking
 	connection connection
-	destination
+	output.Destination
 	dryRun bool
 }
 
 func runCommand(s streams) *cobra.Command {
 	var r running
-	r.sessions = true
+	r.Session = true
 	c := &cobra.Command{
 		Use:   "run [HOST…] --pid PID|--name NAME|… [flags]",
 		Short: "Profile processes of one host or of many, and write what they did",
@@ -57,9 +59,9 @@ canceled (the profile up to then is written).`,
 	r.asking.addFlags(c)
 	r.addHostFlags(c, &r.connection)
 	c.Flags().BoolVar(&r.dryRun, "dry-run", false, "only say which processes of which hosts would be profiled")
-	r.destination.addFlags(c)
-	r.addFleetFlags(c)
-	r.largest.addFlag(c)
+	addOutputFlags(c, &r.Destination)
+	addFleetFlags(c, &r.Destination)
+	addLimitFlag(c, &r.Limit)
 	r.addServiceFlags(c)
 	r.connection.addFlags(c)
 	return c
@@ -70,14 +72,14 @@ func runThere(ctx context.Context, s streams, r *running) error {
 		return err
 	}
 	if r.dryRun {
-		return r.connection.ask(ctx, func(there *dialed) error { return match(ctx, s, there, &r.spec, r.wantsSession()) })
+		return r.connection.ask(ctx, func(there *dialed) error { return match(ctx, s, there, &r.spec, r.WantsSession()) })
 	}
-	outs, err := r.create(s)
-	defer outs.abandon()
+	outs, err := r.Create(s)
+	defer outs.Abandon()
 	if err != nil {
 		return err
 	}
-	return r.connection.ask(ctx, func(there *dialed) error { return r.recordThere(ctx, s, there, r.spec, outs) })
+	return r.connection.ask(ctx, func(there *dialed) error { return recordThere(ctx, s, there, r.spec, &r.Destination, outs) })
 }
 
 // match says what a spec means.
@@ -100,14 +102,14 @@ func match(ctx context.Context, s streams, there session.Fleet, spec *session.Sp
 		}
 	}
 	if asJSON {
-		err = writeJSON(s.out, struct {
+		err = writeJSON(s.Out, struct {
 			Processes int             `json:"processes"`
 			Hosts     int             `json:"hosts"`
 			Matches   []session.Match `json:"matches"`
 		}{processes, hosts, listJSON(all)})
 	} else {
-		fmt.Fprintf(s.out, "matches %s on %s\n", plural(processes, "process", "processes"), plural(hosts, "host", "hosts"))
-		err = writeMatches(s.out, all)
+		fmt.Fprintf(s.Out, "matches %s on %s\n", terminal.Plural(processes, "process", "processes"), terminal.Plural(hosts, "host", "hosts"))
+		err = terminal.WriteMatches(s.Out, all)
 	}
 	switch {
 	case err != nil:

@@ -20,6 +20,7 @@ import (
 
 	"github.com/carverauto/serviceradar-profiler/access"
 	"github.com/carverauto/serviceradar-profiler/auth"
+	"github.com/carverauto/serviceradar-profiler/contexts"
 	"github.com/carverauto/serviceradar-profiler/host"
 	"github.com/carverauto/serviceradar-profiler/profiler"
 	"github.com/carverauto/serviceradar-profiler/remote"
@@ -40,10 +41,10 @@ func newSite(t *testing.T) *site {
 	if _, err := auth.WriteTryoutCertificates(s.certs, auth.Tryout{Hosts: []string{"127.0.0.1", otherLoopback}}); err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{serverVariable, certDirVariable, identityVariable, serverNameVariable, contextVariable, "NO_COLOR"} {
+	for _, name := range []string{contexts.ServerVariable, contexts.CertDirVariable, contexts.IdentityVariable, contexts.ServerNameVariable, contexts.ContextVariable, "NO_COLOR"} {
 		t.Setenv(name, "")
 	}
-	t.Setenv(configVariable, filepath.Join(s.dir, "config.json"))
+	t.Setenv(contexts.ConfigVariable, filepath.Join(s.dir, "config.json"))
 	if r := s.srprof("context", "set", "none"); r.code != exitOK { // the file is there then
 		t.Fatal(r.err)
 	}
@@ -123,7 +124,7 @@ func (s *site) srprof(args ...string) result {
 func (s *site) srprofUntil(ctx context.Context, args ...string) result {
 	s.Helper()
 	var out, err bytes.Buffer
-	code := run(ctx, args, streams{out: &out, err: &err})
+	code := run(ctx, args, streams{Out: &out, Err: &err})
 	return result{out.String(), err.String(), code}
 }
 
@@ -312,7 +313,7 @@ const otherLoopback = "127.84.0.86"
 // Who forgets a poller's port is told.
 func TestPortIsHinted(t *testing.T) {
 	s := newSite(t)
-	s.serve(s.gate(s.host("web-01", nil)), "poller", otherLoopback+":"+pollerPort)
+	s.serve(s.gate(s.host("web-01", nil)), "poller", otherLoopback+":"+contexts.PollerPort)
 	s.expect(exitFailed, []string{"cannot be reached", "port 50084 is a profiler's; something listens at 50086, as a poller does: --server " + otherLoopback + ":50086 [unreachable]"},
 		"hosts", "--server", otherLoopback, "--cert-dir", s.certs)
 	s.expect(exitOK, []string{"web-01"}, "hosts", "--server", otherLoopback+":50086", "--cert-dir", s.certs)

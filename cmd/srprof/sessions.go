@@ -10,48 +10,19 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/carverauto/serviceradar-profiler/session"
+	"github.com/carverauto/serviceradar-profiler/terminal"
 )
-
-// uuidLength is that of a whole ID; a shorter one is looked up.
-const uuidLength = 36
 
 // with does something with one session of the service, named by its ID or by
 // the start of it.
 func (n *connection) with(ctx context.Context, name string, do func(*dialed, session.ID) error) error {
 	return n.ask(ctx, func(there *dialed) error {
-		id, err := find(ctx, there, name)
+		id, err := session.Find(ctx, there, name)
 		if err != nil {
 			return err
 		}
 		return do(there, id)
 	})
-}
-
-// find completes an ID as git does: by what it begins with.
-func find(ctx context.Context, there session.Runner, name string) (session.ID, error) {
-	if name == "" {
-		return "", session.Invalid("no_session_id", "the session's ID is empty", "srprof list shows them")
-	}
-	if len(name) >= uuidLength {
-		return session.ID(name), nil
-	}
-	all, err := there.List(ctx, session.Filter{})
-	if err != nil {
-		return "", err
-	}
-	var found []session.ID
-	for i := range all {
-		if strings.HasPrefix(string(all[i].ID), strings.ToLower(name)) {
-			found = append(found, all[i].ID)
-		}
-	}
-	switch len(found) {
-	case 0:
-		return "", session.NotFound(session.ID(name))
-	case 1:
-		return found[0], nil
-	}
-	return "", session.Invalid("ambiguous_id", fmt.Sprintf("%d sessions begin with %s", len(found), name), "write more of the ID; srprof list shows enough of each")
 }
 
 // exitHelp ends the help of commands that only ask.
@@ -76,9 +47,9 @@ abbreviated.
 					return err
 				}
 				if form.json() {
-					return writeJSON(s.out, &one)
+					return writeJSON(s.Out, &one)
 				}
-				return writeSession(s.out, &one)
+				return terminal.WriteSession(s.Out, &one)
 			})
 		},
 	}
@@ -105,9 +76,9 @@ to then can be fetched. To cancel what has ended already changes nothing.
 					return err
 				}
 				if form.json() {
-					return writeJSON(s.out, &one)
+					return writeJSON(s.Out, &one)
 				}
-				_, err = fmt.Fprintln(s.out, line(&one))
+				_, err = fmt.Fprintln(s.Out, terminal.Line(&one))
 				return err
 			})
 		},
@@ -172,12 +143,12 @@ func list(ctx context.Context, s streams, n *connection, filter session.Filter, 
 			return err
 		}
 		if form.json() {
-			return writeJSON(s.out, listJSON(all))
+			return writeJSON(s.Out, listJSON(all))
 		}
 		if len(all) == 0 {
-			_, err := fmt.Fprintln(s.err, "srprof: there are no such sessions")
+			_, err := fmt.Fprintln(s.Err, "srprof: there are no such sessions")
 			return err
 		}
-		return writeList(s.out, all, form.form == formWide)
+		return terminal.WriteList(s.Out, all, form.form == formWide)
 	})
 }

@@ -7,9 +7,8 @@ import (
 	"crypto/rand"
 	"fmt"
 
+	"github.com/carverauto/serviceradar-profiler/terminal"
 	"github.com/spf13/cobra"
-
-	"github.com/carverauto/serviceradar-profiler/session"
 )
 
 func startCommand(s streams) *cobra.Command {
@@ -60,20 +59,12 @@ func startSession(ctx context.Context, s streams, n *connection, a *asking, asJS
 			return err
 		}
 		if asJSON {
-			return writeJSON(s.out, &one)
+			return writeJSON(s.Out, &one)
 		}
-		if _, err := fmt.Fprintln(s.out, printable(string(one.ID))); err != nil {
+		if _, err := fmt.Fprintln(s.Out, terminal.Printable(string(one.ID))); err != nil {
 			return fmt.Errorf("write the ID: %w", err)
 		}
-		fmt.Fprintf(s.err, "srprof: %s on %s: %s, %s%s\n", state(&one), where(&one), target(&one), asked(&one.Spec), shared(&one))
+		fmt.Fprintf(s.Err, "srprof: %s on %s: %s, %s%s\n", terminal.State(&one), terminal.Where(&one), terminal.Target(&one), terminal.Asked(&one.Spec), terminal.Shared(&one))
 		return nil
 	})
-}
-
-// shared tells who is not alone with a session that somebody else may end.
-func shared(s *session.Session) string {
-	if s.Shared < 2 {
-		return ""
-	}
-	return fmt.Sprintf("; the session serves %d requests", s.Shared)
 }

@@ -3,19 +3,19 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/carverauto/serviceradar-profiler/debugdir"
-	"github.com/carverauto/serviceradar-profiler/encoding/pprof"
+	"github.com/carverauto/serviceradar-profiler/output"
 	"github.com/carverauto/serviceradar-profiler/profile"
 	"github.com/carverauto/serviceradar-profiler/session"
+	"github.com/carverauto/serviceradar-profiler/terminal"
 )
 
 // symbolizing is what srprof symbolize was asked to do.
@@ -23,7 +23,7 @@ type symbolizing struct {
 	file  string
 	debug debugFlags
 	all   bool
-	destination
+	output.Destination
 }
 
 func symbolizeCommand(s streams) *cobra.Command {
@@ -47,20 +47,20 @@ written), 2 usage.`,
 		Example: `  srprof symbolize web.pb.gz --debug-dir /srv/debug --output web.svg
   srprof symbolize web.pb.gz --debug-dir build/unstripped --output named.pb.gz --explain`,
 		Args: cobra.ExactArgs(1),
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(c *cobra.Command, args []string) error {
 			y.file = args[0]
-			return symbolize(s, &y)
+			return symbolize(c.Context(), s, &y)
 		},
 	}
 	y.debug.addFlags(c)
 	c.Flags().Lookup("debug-dir").Usage = "directory with debug files or unstripped objects, laid out as you like; may be given several times"
 	c.Flags().BoolVar(&y.all, "all", false, "name anew what has a name, too, where the files have one")
-	y.addFlags(c)
-	y.largest.addFlag(c)
+	addOutputFlags(c, &y.Destination)
+	addLimitFlag(c, &y.Limit)
 	return c
 }
 
-func symbolize(s streams, y *symbolizing) error {
+func symbolize(ctx context.Context, s streams, y *symbolizing) error {
 	if err := y.debug.check(); err != nil {
 		return err
 	}
@@ -69,12 +69,12 @@ func symbolize(s streams, y *symbolizing) error {
 		return noDebugDir(err)
 	}
 	defer index.Close()
-	p, err := y.largest.readFile(y.file)
+	p, err := y.Limit.ReadFile(ctx, y.file)
 	if err != nil {
 		return err
 	}
-	outs, err := y.create(s)
-	defer outs.abandon()
+	outs, err := y.Create(s)
+	defer outs.Abandon()
 	if err != nil {
 		return err
 	}
@@ -83,64 +83,17 @@ func symbolize(s streams, y *symbolizing) error {
 	if named == 0 && before > 0 {
 		return nothingNamed(p, index.Incomplete())
 	}
-	if err := outs.write(p); err != nil {
+	if err := outs.Write(p); err != nil {
 		return err
 	}
 	if skipped := index.Incomplete(); skipped != "" {
-		fmt.Fprintf(s.err, "srprof: %s\n", skipped)
+		fmt.Fprintf(s.Err, "srprof: %s\n", skipped)
 	}
-	if !y.toStdout() {
-		fmt.Fprintf(s.err, "srprof: wrote %s: %d samples, %d addresses named, %d left without a name\n",
-			strings.Join(y.outputs, ", "), p.Meta.Counts.Samples, named, len(p.Addresses)-p.Named())
+	if !y.ToStdout() {
+		fmt.Fprintf(s.Err, "srprof: wrote %s: %d samples, %d addresses named, %d left without a name\n",
+			strings.Join(y.Paths, ", "), p.Meta.Counts.Samples, named, len(p.Addresses)-p.Named())
 	}
-	return y.explainTo(s.err, p)
-}
-
-func (l largestFlag) readFile(file string) (*profile.Profile, error) {
-	in := io.Reader(os.Stdin)
-	if file != stdoutName {
-		f, err := os.Open(file)
-		if err != nil {
-			return nil, unreadable(file, err)
-		}
-		defer f.Close()
-		in = f
-	}
-	p, err := l.read(in)
-	if err != nil {
-		return nil, unreadable(file, err)
-	}
-	return p, nil
-}
-
-// unreadable says why a profile cannot be read.
-func unreadable(file string, err error) *session.Error {
-	var foreseen *session.Error
-	if errors.As(err, &foreseen) {
-		return foreseen
-	}
-	e := &session.Error{Code: "profile_not_readable", Kind: fs.ErrInvalid, Cause: cause(err),
-		Problem: "cannot read the profile " + file, Remedy: "name a file that exists and that you may read"}
-	for _, known := range []struct {
-		err          error
-		code, remedy string
-	}{
-		{pprof.ErrFormat, "not_a_profile", "what srprof record --output x.pb.gz writes can be read"},
-		{pprof.ErrDamaged, "profile_damaged", "copy it again, or record again"},
-		{pprof.ErrTooLarge, "profile_too_large", "raise --" + largestName + " where there is memory for it, or record for a shorter time, or at a lower --frequency"},
-		{pprof.ErrValues, "not_a_cpu_profile", "only profiles of CPU use can be read"},
-	} {
-		if errors.Is(err, known.err) {
-			e.Code, e.Remedy = known.code, known.remedy
-		}
-	}
-	switch {
-	case errors.Is(err, fs.ErrPermission):
-		e.Kind = fs.ErrPermission
-	case errors.Is(err, fs.ErrNotExist):
-		e.Kind = fs.ErrNotExist
-	}
-	return e
+	return y.ExplainTo(s.Err, p)
 }
 
 func noDebugDir(err error) error {
@@ -158,7 +111,7 @@ func nothingNamed(p *profile.Profile, skipped string) error {
 		Remedy: "name the directory of its debug files with --debug-dir"}
 	for i := range p.Meta.Unnamed {
 		if u := &p.Meta.Unnamed[i]; u.BuildID != "" {
-			e.Problem += fmt.Sprintf(": of most samples without a name is %s, build ID %s", printable(u.Object), printable(string(u.BuildID)))
+			e.Problem += fmt.Sprintf(": of most samples without a name is %s, build ID %s", terminal.Printable(u.Object), terminal.Printable(string(u.BuildID)))
 			break
 		}
 	}

@@ -15,17 +15,19 @@ import (
 	"golang.org/x/term"
 
 	"github.com/carverauto/serviceradar-profiler/encoding/report"
+	"github.com/carverauto/serviceradar-profiler/input"
 	"github.com/carverauto/serviceradar-profiler/profile"
 	"github.com/carverauto/serviceradar-profiler/session"
+	"github.com/carverauto/serviceradar-profiler/terminal"
 )
 
 // topping is what srprof top was asked to do.
 type topping struct {
-	host    string
-	once    bool
-	most    int
-	every   time.Duration
-	largest largestFlag
+	host  string
+	once  bool
+	most  int
+	every time.Duration
+	limit input.Limit
 }
 
 func topCommand(s streams) *cobra.Command {
@@ -54,7 +56,7 @@ ended the looking.`,
 	f.BoolVar(&t.once, "once", false, "show it once")
 	f.IntVarP(&t.most, "most", "n", 0, "functions shown (default: what fits into the terminal, else 20)")
 	f.DurationVar(&t.every, "every", 2*time.Second, "how often to look")
-	t.largest.addFlag(c)
+	addLimitFlag(c, &t.limit)
 	n.addFlags(c)
 	n.completeIDs(c)
 	return c
@@ -67,7 +69,7 @@ func top(ctx context.Context, s streams, there session.Runner, id session.ID, t 
 	if t.every < shortestLook {
 		return session.Invalid("bad_every", fmt.Sprintf("--every is %v", t.every), fmt.Sprintf("say %v at least", shortestLook))
 	}
-	screen, _ := s.out.(*os.File)
+	screen, _ := s.Out.(*os.File)
 	if screen == nil || !term.IsTerminal(int(screen.Fd())) {
 		screen = nil
 	}
@@ -80,7 +82,7 @@ func top(ctx context.Context, s streams, there session.Runner, id session.ID, t 
 		if err != nil {
 			return err
 		}
-		if err := t.show(s.out, screen, live, one, p); err != nil {
+		if err := t.show(s.Out, screen, live, one, p); err != nil {
 			return fmt.Errorf("write the table: %w", err)
 		}
 		if !live || one.State.Final() {
@@ -96,14 +98,14 @@ func top(ctx context.Context, s streams, there session.Runner, id session.ID, t 
 
 // look fetches what is known so far; the profile is nil if that is nothing.
 func (t *topping) look(ctx context.Context, there session.Runner, id session.ID) (*session.Session, *profile.Profile, error) {
-	f, err := fetch(ctx, there, id, t.host)
+	f, err := input.Fetch(ctx, there, id, t.host)
 	if err != nil {
 		one, getErr := there.Get(ctx, id)
 		return &one, nil, errors.Join(err, getErr)
 	}
-	defer f.file.Close()
-	p, err := f.read(t.largest)
-	return &f.session, p, err
+	defer f.Close()
+	p, err := f.Read(t.limit)
+	return &f.Session, p, err
 }
 
 // show writes a line about the session and the table, onto a screen that was
@@ -125,9 +127,9 @@ func (t *topping) show(w io.Writer, screen *os.File, live bool, one *session.Ses
 	}
 	on := t.host
 	if on == "" {
-		on = where(one)
+		on = terminal.Where(one)
 	}
-	fmt.Fprintf(&page, "session %s  %s on %s  %s\n", short(one.ID, shortID), target(one), printable(on), line(one))
+	fmt.Fprintf(&page, "session %s  %s on %s  %s\n", terminal.Short(one.ID, terminal.ShortID), terminal.Target(one), terminal.Printable(on), terminal.Line(one))
 	if p != nil {
 		if err := report.WriteFunctions(&page, p.AtOneFrequency().Shortened(), o); err != nil {
 			return err

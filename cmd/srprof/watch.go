@@ -5,11 +5,13 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/carverauto/serviceradar-profiler/session"
+	"github.com/carverauto/serviceradar-profiler/terminal"
 )
 
 func watchCommand(s streams) *cobra.Command {
@@ -43,14 +45,14 @@ ended the watching, which does not end the session.`,
 
 // watch tells of a session until it ends. Its error is what became of it.
 func watch(ctx context.Context, s streams, there session.Runner, id session.ID, asJSON bool) error {
-	show := newProgress(s.err)
+	show := terminal.NewProgress(s.Err)
 	if asJSON {
-		show.w = nil
+		show = terminal.NewProgress(io.Discard)
 	}
 	var last session.Session
 	var told time.Time
 	for now, err := range there.Watch(ctx, id) {
-		show.end()
+		show.End()
 		if err != nil {
 			return err
 		}
@@ -61,20 +63,20 @@ func watch(ctx context.Context, s streams, there session.Runner, id session.ID, 
 		}
 		switch {
 		case asJSON:
-			err = writeJSON(s.out, &now)
-		case changed || show.w == nil && time.Since(told) >= time.Second:
+			err = writeJSON(s.Out, &now)
+		case changed || !show.Seen() && time.Since(told) >= time.Second:
 			told = time.Now()
-			_, err = fmt.Fprintln(s.out, line(&now))
+			_, err = fmt.Fprintln(s.Out, terminal.Line(&now))
 		}
 		if err != nil {
 			return fmt.Errorf("write the progress: %w", err)
 		}
 		if !now.State.Final() {
-			show.session(&now)
+			show.Session(&now)
 		}
 	}
 	if !asJSON {
-		tellFailed(s.err, &last)
+		terminal.WriteFailed(s.Err, &last)
 	}
 	return outcome(&last)
 }
@@ -90,8 +92,5 @@ func outcome(s *session.Session) error {
 	case session.StateCanceled:
 		return errInterrupted
 	}
-	if s.Err == nil {
-		return fmt.Errorf("session %s ended as %s, and does not say why", s.ID, s.State)
-	}
-	return s.Err
+	return s.Failure()
 }

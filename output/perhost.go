@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package main
+package output
 
 import (
 	"cmp"
@@ -13,7 +13,9 @@ import (
 	"strings"
 
 	"github.com/carverauto/serviceradar-profiler/encoding"
+	"github.com/carverauto/serviceradar-profiler/input"
 	"github.com/carverauto/serviceradar-profiler/session"
+	"github.com/carverauto/serviceradar-profiler/terminal"
 )
 
 // hostMark stands for the host in the name of an output.
@@ -28,16 +30,16 @@ type hostOutput struct {
 
 // createPerHost prepares the files of --per-host, and checks that the places of
 // all files for hosts can be written, as far as that is known before.
-func (d *destination) createPerHost(options encoding.Options) error {
-	if d.perHost != "" {
-		format, err := encoding.ByName(cmp.Or(d.format, session.FormatPprof))
+func (d *Destination) createPerHost(options encoding.Options) error {
+	if d.PerHost != "" {
+		format, err := encoding.ByName(cmp.Or(d.Format, session.FormatPprof))
 		if err != nil {
 			return session.Invalid("unknown_format", err.Error(), "srprof record --help describes them")
 		}
-		if err := os.MkdirAll(d.perHost, 0o777); err != nil {
-			return unwritable(d.perHost, err)
+		if err := os.MkdirAll(d.PerHost, 0o777); err != nil {
+			return unwritable(d.PerHost, err)
 		}
-		d.perHosts = append(d.perHosts, hostOutput{filepath.Join(d.perHost, hostMark+format.Extensions[0]), format, options})
+		d.perHosts = append(d.perHosts, hostOutput{filepath.Join(d.PerHost, hostMark+format.Extensions[0]), format, options})
 	}
 	for _, h := range d.perHosts {
 		dir := filepath.Dir(h.path)
@@ -57,7 +59,7 @@ func (d *destination) createPerHost(options encoding.Options) error {
 
 // takePerHost fetches and writes what each host has. A host whose part cannot
 // be had does not keep the others from being written.
-func (d *destination) takePerHost(ctx context.Context, s streams, there session.Runner, of *session.Session) error {
+func (d *Destination) takePerHost(ctx context.Context, s Streams, there session.Runner, of *session.Session) error {
 	if len(d.perHosts) == 0 {
 		return nil
 	}
@@ -82,34 +84,34 @@ func (d *destination) takePerHost(ctx context.Context, s streams, there session.
 			asked = ""
 		}
 		if err := d.takeFiles(ctx, s, there, of.ID, asked, name); err != nil {
-			failed = append(failed, fmt.Errorf("%s: %w", printable(h.Host), err))
+			failed = append(failed, fmt.Errorf("%s: %w", terminal.Printable(h.Host), err))
 			continue
 		}
 		written++
 	}
 	if written > 0 {
 		for _, h := range d.perHosts {
-			fmt.Fprintf(s.err, "srprof: wrote %s for %s\n", h.path, plural(written, "host", "hosts"))
+			fmt.Fprintf(s.Err, "srprof: wrote %s for %s\n", h.path, terminal.Plural(written, "host", "hosts"))
 		}
 	}
 	return errors.Join(failed...)
 }
 
 // takeFiles writes one host's profile to all files that are for hosts.
-func (d *destination) takeFiles(ctx context.Context, s streams, there session.Runner, id session.ID, host, name string) error {
-	f, err := fetch(ctx, there, id, host)
+func (d *Destination) takeFiles(ctx context.Context, s Streams, there session.Runner, id session.ID, host, name string) error {
+	f, err := input.Fetch(ctx, there, id, host)
 	if err != nil {
 		return err
 	}
-	defer f.file.Close()
-	var outs outputs
-	defer func() { outs.abandon() }()
+	defer f.Close()
+	var outs Files
+	defer func() { outs.Abandon() }()
 	for _, h := range d.perHosts {
 		path := strings.ReplaceAll(h.path, hostMark, name)
 		if err := os.MkdirAll(filepath.Dir(path), 0o777); err != nil {
 			return unwritable(path, err)
 		}
-		o, err := createOutput(path, io.Discard)
+		o, err := createFile(path, io.Discard)
 		if err != nil {
 			return err
 		}

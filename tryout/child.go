@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package main
+package tryout
 
 import (
 	"bytes"
@@ -13,31 +13,16 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"strings"
 	"syscall"
 	"time"
 
 	"github.com/carverauto/serviceradar-profiler/session"
-)
-
-const (
-	profilerProgram = "serviceradar-profiler"
-	agentProgram    = "serviceradar-profiler-agent"
-	pollerProgram   = "serviceradar-profiler-poller"
+	"github.com/carverauto/serviceradar-profiler/terminal"
 )
 
 // lookEvery is how often somebody who starts is looked at.
 const lookEvery = 20 * time.Millisecond
-
-// lookBeside finds a program beside another one, else in $PATH.
-func lookBeside(own, name string) (string, error) {
-	beside := filepath.Join(filepath.Dir(own), name)
-	if info, err := os.Stat(beside); err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
-		return beside, nil
-	}
-	return exec.LookPath(name)
-}
 
 // child is a service that this command has started. It ends with this command,
 // however that ends.
@@ -96,8 +81,7 @@ func startChild(dir, program string, config object, show io.Writer) (*child, err
 
 // listening waits until the service's log says where it listens.
 func (c *child) listening(ctx context.Context, most time.Duration) (address string, err error) {
-	ctx, cancel := context.WithTimeout(ctx, most)
-	defer cancel()
+	late := time.After(most)
 	for {
 		text, err := os.ReadFile(c.log)
 		if err != nil {
@@ -112,8 +96,10 @@ func (c *child) listening(ctx context.Context, most time.Duration) (address stri
 		select {
 		case <-c.ended:
 			return "", c.died()
-		case <-ctx.Done():
-			return "", errors.Join(ctx.Err(), c.died())
+		case <-ctx.Done(): // somebody does not want to wait for it
+			return "", ctx.Err()
+		case <-late:
+			return "", c.died()
 		case <-time.After(lookEvery):
 		}
 	}
@@ -127,7 +113,7 @@ func (c *child) died() error {
 	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
 	fmt.Fprintf(c.show, "srprof: the log of %s ends with\n", c.name)
 	for _, line := range lines[max(0, len(lines)-lastLines):] {
-		fmt.Fprintf(c.show, "  %s\n", printable(line))
+		fmt.Fprintf(c.show, "  %s\n", terminal.Printable(line))
 	}
 	how := "does not get ready"
 	select {
@@ -139,15 +125,6 @@ func (c *child) died() error {
 	default:
 	}
 	return &session.Error{Code: "service_ended", Kind: session.ErrUnavailable, Problem: c.name + " " + how}
-}
-
-// stop ends all of them: who calls before who is called.
-func (u *up) stop() error {
-	var all []error
-	for _, c := range slices.Backward(u.services) {
-		all = append(all, c.stop())
-	}
-	return errors.Join(all...)
 }
 
 // stop ends it, and waits until it has ended.

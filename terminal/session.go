@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package main
+package terminal
 
 import (
 	"cmp"
@@ -15,14 +15,14 @@ import (
 )
 
 // What a session says of itself comes from another host, names of its
-// processes included: everything goes through printable.
+// processes included: everything goes through Printable.
 
-// shortID is how much of an ID tables show, unless two would look the same.
-const shortID = 8
+// ShortID is how much of an ID tables show, unless two would look the same.
+const ShortID = 8
 
 // shortest says how many bytes of these IDs tell them apart.
 func shortest(all []session.Session) int {
-	for n := shortID; ; n++ {
+	for n := ShortID; ; n++ {
 		seen, longer := map[session.ID]bool{}, false
 		same := false
 		for i := range all {
@@ -38,52 +38,54 @@ func shortest(all []session.Session) int {
 	}
 }
 
-func short(id session.ID, n int) string { return printable(string(id[:min(n, len(id))])) }
+// Short is the start of an ID.
+func Short(id session.ID, n int) string { return Printable(string(id[:min(n, len(id))])) }
 
-// writeList is the table of srprof list.
-func writeList(w io.Writer, all []session.Session, wide bool) error {
+// WriteList is the table of srprof list.
+func WriteList(w io.Writer, all []session.Session, wide bool) error {
 	head := []string{"ID", "STATE", "TARGET", "PIDS", "AGE", "DURATION", "SAMPLES", "HOST"}
 	if wide {
 		head = append(head, "REQUESTER", "ASKED", "REASON")
 	}
-	t := newTable(w, head...)
+	t := NewTable(w, head...)
 	n := shortest(all)
 	for i := range all {
 		s := &all[i]
-		row := []string{short(s.ID, n), state(s), target(s), pids(s.Spec.PIDs), age(s.Created), lasted(s), strconv.FormatUint(s.Progress.Samples, 10), where(s)}
+		row := []string{Short(s.ID, n), State(s), Target(s), pids(s.Spec.PIDs), age(s.Created), lasted(s), strconv.FormatUint(s.Progress.Samples, 10), Where(s)}
 		if wide {
-			row = append(row, s.Spec.Requester, asked(&s.Spec), reason(s.Err))
+			row = append(row, s.Spec.Requester, Asked(&s.Spec), reason(s.Err))
 		}
-		t.row(row...)
+		t.Row(row...)
 	}
-	return t.write()
+	return t.Write()
 }
 
-// where is a session's host, or how many there are and failed.
-func where(s *session.Session) string {
+// Where is a session's host, or how many there are and failed.
+func Where(s *session.Session) string {
 	switch len(s.Hosts) {
 	case 0:
-		return printable(s.Host)
+		return Printable(s.Host)
 	case 1:
-		return printable(s.Hosts[0].Host)
+		return Printable(s.Hosts[0].Host)
 	}
-	text := plural(len(s.Hosts), "host", "hosts")
+	text := Plural(len(s.Hosts), "host", "hosts")
 	if n := len(s.Failed()); n > 0 {
 		text += fmt.Sprintf(" (%d failed)", n)
 	}
 	return text
 }
 
-func state(s *session.Session) string {
+// State is a session's state, and its place in the queue while it waits.
+func State(s *session.Session) string {
 	if s.State == session.StatePending && s.Position > 0 {
 		return fmt.Sprintf("%s #%d", s.State, s.Position)
 	}
-	return printable(string(s.State))
+	return Printable(string(s.State))
 }
 
-// target names whom a session samples, shorter than a profile does:
+// Target names whom a session samples, shorter than a profile does:
 // "redis-server +2"; what chooses them if they are not known, or not yet.
-func target(s *session.Session) string {
+func Target(s *session.Session) string {
 	all := s.Targets
 	for i := range s.Hosts {
 		if len(all) == 0 {
@@ -92,11 +94,11 @@ func target(s *session.Session) string {
 	}
 	if len(all) == 0 {
 		if !s.Spec.Select.Empty() {
-			return printable(s.Spec.Select.String())
+			return Printable(s.Spec.Select.String())
 		}
 		return "-"
 	}
-	name := printable(cmp.Or(all[0].Title(), "-"))
+	name := Printable(cmp.Or(all[0].Title(), "-"))
 	if n := len(s.Targets) - 1; n > 0 && len(s.Hosts) <= 1 {
 		name += fmt.Sprintf(" +%d", n)
 	}
@@ -141,31 +143,32 @@ func age(then time.Time) string {
 func lasted(s *session.Session) string {
 	switch {
 	case s.State == session.StateRunning:
-		return fmt.Sprintf("%v of %v", tenths(s.Progress.Elapsed), s.Spec.Duration)
+		return fmt.Sprintf("%v of %v", Tenths(s.Progress.Elapsed), s.Spec.Duration)
 	case s.State.Final():
-		return tenths(s.Progress.Elapsed).String()
+		return Tenths(s.Progress.Elapsed).String()
 	}
 	return s.Spec.Duration.String()
 }
 
-func tenths(d time.Duration) time.Duration {
+// Tenths is a duration as exact as people want it.
+func Tenths(d time.Duration) time.Duration {
 	if d < time.Second {
 		return d.Round(time.Millisecond)
 	}
 	return d.Round(100 * time.Millisecond)
 }
 
-// line tells of a session at this moment.
-func line(s *session.Session) string {
+// Line tells of a session at this moment.
+func Line(s *session.Session) string {
 	switch {
 	case s.State == session.StatePending && s.Position > 0:
 		return fmt.Sprintf("pending: number %d in the queue", s.Position)
 	case s.State == session.StatePending && len(s.Hosts) > 0 && s.Hosts[0].Waiting != "":
-		return "pending: " + printable(s.Hosts[0].Waiting)
+		return "pending: " + Printable(s.Hosts[0].Waiting)
 	case s.State == session.StatePending:
 		return "pending"
 	}
-	text := fmt.Sprintf("%s: %s, %d samples", printable(string(s.State)), lasted(s), s.Progress.Samples)
+	text := fmt.Sprintf("%s: %s, %d samples", Printable(string(s.State)), lasted(s), s.Progress.Samples)
 	if len(s.Hosts) > 1 {
 		text += ", " + tally(s.Hosts)
 	}
@@ -173,13 +176,13 @@ func line(s *session.Session) string {
 		text += fmt.Sprintf(", %d lost", s.Progress.Lost)
 	}
 	if s.State == session.StateRunning && s.Progress.Hottest != "" {
-		text += ", hottest: " + printable(s.Progress.Hottest)
+		text += ", hottest: " + Printable(s.Progress.Hottest)
 	}
 	if s.State.Final() && s.EndedBy != "" {
-		text += ", " + printable(string(s.EndedBy))
+		text += ", " + Printable(string(s.EndedBy))
 	}
 	if s.Err != nil {
-		text += fmt.Sprintf(": %s [%s]", printable(s.Err.Error()), printable(s.Err.Code))
+		text += fmt.Sprintf(": %s [%s]", Printable(s.Err.Error()), Printable(s.Err.Code))
 	}
 	return text
 }
@@ -196,11 +199,11 @@ func tally(hosts []session.HostRun) string {
 			texts = append(texts, fmt.Sprintf("%d %s", n, state))
 		}
 	}
-	return plural(len(hosts), "host", "hosts") + ": " + strings.Join(texts, ", ")
+	return Plural(len(hosts), "host", "hosts") + ": " + strings.Join(texts, ", ")
 }
 
-// writeSession is what srprof get shows.
-func writeSession(w io.Writer, s *session.Session) error {
+// WriteSession is what srprof get shows.
+func WriteSession(w io.Writer, s *session.Session) error {
 	if err := writeFields(w, s); err != nil || len(s.Hosts) < 2 {
 		return err
 	}
@@ -213,17 +216,17 @@ func writeSession(w io.Writer, s *session.Session) error {
 func writeFields(w io.Writer, s *session.Session) error {
 	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
 	field := func(name, format string, args ...any) { fmt.Fprintf(t, name+"\t"+format+"\n", args...) }
-	field("session", "%s", printable(string(s.ID)))
-	field("state", "%s", line(s))
-	field("host", "%s", where(s))
-	field("asked", "%s", asked(&s.Spec))
+	field("session", "%s", Printable(string(s.ID)))
+	field("state", "%s", Line(s))
+	field("host", "%s", Where(s))
+	field("asked", "%s", Asked(&s.Spec))
 	if s.Spec.Requester != "" {
-		field("requester", "%s", printable(s.Spec.Requester))
+		field("requester", "%s", Printable(s.Spec.Requester))
 	}
 	if len(s.Hosts) < 2 {
 		for i := range s.Targets {
 			g := &s.Targets[i]
-			field("target", "%d %s %s", g.PID, printable(g.Name), printable(g.Command))
+			field("target", "%d %s %s", g.PID, Printable(g.Name), Printable(g.Command))
 		}
 	}
 	if s.Shared > 1 {
@@ -243,15 +246,15 @@ func writeFields(w io.Writer, s *session.Session) error {
 	return t.Flush()
 }
 
-// asked is a spec in words.
-func asked(s *session.Spec) string {
+// Asked is a spec in words.
+func Asked(s *session.Spec) string {
 	whom := "PID " + pids(s.PIDs)
 	if !s.Select.Empty() {
-		whom = printable(s.Select.String())
+		whom = Printable(s.Select.String())
 	}
 	text := fmt.Sprintf("%s for %v at %d Hz", whom, s.Duration, s.Frequency)
 	if !s.Hosts.Empty() {
-		text += ", on " + printable(s.Hosts.String())
+		text += ", on " + Printable(s.Hosts.String())
 	}
 	if s.AtOnce > 0 {
 		text += fmt.Sprintf(", %d at once", s.AtOnce)
@@ -266,4 +269,12 @@ func asked(s *session.Spec) string {
 		text += ", while somebody watches"
 	}
 	return text
+}
+
+// Shared tells who is not alone with a session that somebody else may end.
+func Shared(s *session.Session) string {
+	if s.Shared < 2 {
+		return ""
+	}
+	return fmt.Sprintf("; the session serves %d requests", s.Shared)
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package main
+package terminal
 
 import (
 	"errors"
@@ -11,30 +11,6 @@ import (
 	"github.com/carverauto/serviceradar-profiler/profile"
 	"github.com/carverauto/serviceradar-profiler/session"
 )
-
-func TestAddress(t *testing.T) {
-	for s, want := range map[string]string{
-		"web-01":         "web-01:50084",
-		"web-01:7":       "web-01:7",
-		"web-01:":        "web-01:50084",
-		"192.0.2.1":      "192.0.2.1:50084",
-		"::1":            "[::1]:50084",
-		"[::1]":          "[::1]:50084",
-		"[::1]:7":        "[::1]:7",
-		"":               "",
-		":7":             "",
-		"http://web-01/": "",
-		"web-01:http":    "",
-		"web-01:70000":   "",
-		"a:b:c":          "",
-		"web 01":         "",
-	} {
-		got, _, err := address(s)
-		if got != want || errors.Is(err, session.ErrInvalid) != (want == "") {
-			t.Errorf("%q: %q, %v; want %q", s, got, err, want)
-		}
-	}
-}
 
 // What is shown of an ID is enough to find it by.
 func TestShortest(t *testing.T) {
@@ -56,7 +32,7 @@ func TestShortest(t *testing.T) {
 	}
 }
 
-// Nothing that another host says steers the terminal.
+// Nothing that another host says steers the
 func TestLineIsPrintable(t *testing.T) {
 	hostile := "a\x1b]0;title\a\nb\u202e"
 	s := session.Session{
@@ -76,15 +52,13 @@ func TestLineIsPrintable(t *testing.T) {
 	}
 	for _, state := range []session.State{s.State, session.StateRunning, session.StateFailed} {
 		s.State = state
-		check("line", line(&s))
-		var list, one, problem strings.Builder
-		if err := errors.Join(writeList(&list, []session.Session{s}, true), writeSession(&one, &s)); err != nil {
+		check("line", Line(&s))
+		var list, one strings.Builder
+		if err := errors.Join(WriteList(&list, []session.Session{s}, true), WriteSession(&one, &s)); err != nil {
 			t.Fatal(err)
 		}
-		printError(&problem, s.Err)
 		check("list", list.String())
 		check("get", one.String())
-		check("error", problem.String())
 		if n := strings.Count(list.String(), "\n"); n != 2 {
 			t.Errorf("the list of one session has %d lines: %q", n, list.String())
 		}

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package main
+package terminal
 
 import (
 	"cmp"
@@ -9,26 +9,24 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
-	"unicode"
 
 	"golang.org/x/term"
 
 	"github.com/carverauto/serviceradar-profiler/session"
 )
 
-// progress is some lines on a terminal that tell how a recording goes: one, and
+// Progress is some lines on a terminal that tell how a recording goes: one, and
 // one for each host where there are several.
-type progress struct {
+type Progress struct {
 	w             io.Writer // nil if nobody looks
 	width, height int
 	shown         int // lines
 }
 
-// newProgress shows nothing unless w is a terminal.
-func newProgress(w io.Writer) *progress {
-	p := new(progress)
+// NewProgress shows nothing unless w is a terminal.
+func NewProgress(w io.Writer) *Progress {
+	p := new(Progress)
 	if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
 		p.w, p.width, p.height = w, 80, 24
 		if width, height, err := term.GetSize(int(f.Fd())); err == nil && width > 0 && height > 0 {
@@ -38,20 +36,23 @@ func newProgress(w io.Writer) *progress {
 	return p
 }
 
-// update is what to call with news of a recording; nil when nobody looks.
-func (p *progress) update(total time.Duration) func(session.Progress) {
+// Seen says whether somebody looks.
+func (p *Progress) Seen() bool { return p.w != nil }
+
+// Update is what to call with news of a recording; nil when nobody looks.
+func (p *Progress) Update(total time.Duration) func(session.Progress) {
 	if p.w == nil {
 		return nil
 	}
 	return func(s session.Progress) { p.show(progressLine(s, total)) }
 }
 
-// session tells of a recording elsewhere.
-func (p *progress) session(s *session.Session) {
+// Session tells of a recording elsewhere.
+func (p *Progress) Session(s *session.Session) {
 	if p.w == nil {
 		return
 	}
-	first := line(s)
+	first := Line(s)
 	if s.State == session.StateRunning {
 		first = progressLine(s.Progress, s.Spec.Duration)
 		if len(s.Hosts) > 1 {
@@ -69,7 +70,7 @@ func (p *progress) session(s *session.Session) {
 
 // hostLines are as many as there is place for: first those that failed or wait,
 // because somebody may want to do something about it.
-func (p *progress) hostLines(hosts []session.HostRun) (lines []string) {
+func (p *Progress) hostLines(hosts []session.HostRun) (lines []string) {
 	rank := map[session.State]int{session.StateFailed: 0, session.StatePending: 1, session.StateRunning: 2}
 	order := func(h *session.HostRun) int {
 		if n, ok := rank[h.State]; ok {
@@ -80,21 +81,21 @@ func (p *progress) hostLines(hosts []session.HostRun) (lines []string) {
 	hosts = slices.SortedStableFunc(slices.Values(hosts), func(a, b session.HostRun) int { return cmp.Compare(order(&a), order(&b)) })
 	width := 0
 	for i := range hosts {
-		width = min(max(width, len([]rune(printable(hosts[i].Host)))), 30)
+		width = min(max(width, len([]rune(Printable(hosts[i].Host)))), 30)
 	}
 	room := max(p.height-4, 1) // the first line, the last, and the prompt
 	for i := range hosts[:min(len(hosts), room)] {
 		h := &hosts[i]
-		text := fmt.Sprintf("  %-*s  %-9s", width, printable(h.Host), runState(h))
+		text := fmt.Sprintf("  %-*s  %-9s", width, Printable(h.Host), runState(h))
 		switch {
 		case h.Err != nil:
-			text += "  " + printable(reason(h.Err))
+			text += "  " + Printable(reason(h.Err))
 		case h.State == session.StatePending:
-			text += "  " + printable(h.Waiting)
+			text += "  " + Printable(h.Waiting)
 		default:
 			text += fmt.Sprintf("  %6v  %6d samples", h.Progress.Elapsed.Round(100*time.Millisecond), h.Progress.Samples)
 			if h.Progress.Hottest != "" && h.State == session.StateRunning {
-				text += "  hottest: " + printable(h.Progress.Hottest)
+				text += "  hottest: " + Printable(h.Progress.Hottest)
 			}
 		}
 		lines = append(lines, text)
@@ -106,7 +107,7 @@ func (p *progress) hostLines(hosts []session.HostRun) (lines []string) {
 }
 
 // show puts lines in the place of those before.
-func (p *progress) show(lines ...string) {
+func (p *Progress) show(lines ...string) {
 	var text strings.Builder
 	text.WriteString(p.back())
 	for i, line := range lines {
@@ -123,15 +124,15 @@ func (p *progress) show(lines ...string) {
 }
 
 // back goes to where the first line begins (Control Functions of ECMA-48).
-func (p *progress) back() string {
+func (p *Progress) back() string {
 	if p.shown > 1 {
 		return fmt.Sprintf("\r\x1b[%dA", p.shown-1)
 	}
 	return "\r"
 }
 
-// end takes the lines away.
-func (p *progress) end() {
+// End takes the lines away.
+func (p *Progress) End() {
 	if p.shown > 0 {
 		fmt.Fprint(p.w, p.back()+"\x1b[J")
 		p.shown = 0
@@ -144,24 +145,7 @@ func progressLine(s session.Progress, total time.Duration) string {
 		line += fmt.Sprintf("  %d lost", s.Lost)
 	}
 	if s.Hottest != "" {
-		line += "  hottest: " + printable(s.Hottest)
+		line += "  hottest: " + Printable(s.Hottest)
 	}
 	return line
-}
-
-// printable keeps a stranger's names from steering the terminal.
-func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if unicode.IsPrint(r) {
-			return r
-		}
-		return '?'
-	}, s)
-}
-
-// umask reads the process's file mode mask, which takes setting it.
-func umask() os.FileMode {
-	m := syscall.Umask(0)
-	syscall.Umask(m)
-	return os.FileMode(m)
 }

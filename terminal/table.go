@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package main
+package terminal
 
 import (
 	"cmp"
@@ -10,26 +10,27 @@ import (
 	"unicode/utf8"
 )
 
-// table is columns of a stranger's words, as kubectl has them. It is written
+// Table is columns of a stranger's words, as kubectl has them. It is written
 // when it is complete, since each column is as wide as its widest cell.
-type table struct {
+type Table struct {
 	w     io.Writer
 	rows  [][]string
 	width []int
 }
 
-func newTable(w io.Writer, head ...string) *table {
-	t := &table{w: w, width: make([]int, len(head))}
-	t.row(head...)
+// NewTable begins with the names of the columns.
+func NewTable(w io.Writer, head ...string) *Table {
+	t := &Table{w: w, width: make([]int, len(head))}
+	t.Row(head...)
 	return t
 }
 
-// row adds a row; "-" stands for what is not known, but in the last column,
+// Row adds a row; "-" stands for what is not known, but in the last column,
 // after which nothing comes.
-func (t *table) row(cells ...string) {
+func (t *Table) Row(cells ...string) {
 	row := make([]string, len(cells))
 	for i := range cells {
-		row[i] = printable(cells[i])
+		row[i] = Printable(cells[i])
 		if i < len(cells)-1 {
 			row[i] = cmp.Or(row[i], "-")
 		}
@@ -40,7 +41,8 @@ func (t *table) row(cells ...string) {
 
 const gap = "   " // between columns
 
-func (t *table) write() error {
+// Write writes it to where it was made for.
+func (t *Table) Write() error {
 	var text strings.Builder
 	for _, row := range t.rows {
 		var line strings.Builder

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package main
+package output
 
 import (
 	"bytes"
@@ -15,6 +15,7 @@ import (
 	"testing/iotest"
 
 	"github.com/carverauto/serviceradar-profiler/encoding/pprof"
+	"github.com/carverauto/serviceradar-profiler/input"
 	"github.com/carverauto/serviceradar-profiler/profile"
 	"github.com/carverauto/serviceradar-profiler/session"
 )
@@ -36,22 +37,31 @@ func takeFrom(t *testing.T, s *stranger, names ...string) (dir, stderr string, e
 	return takeFromUpTo(t, s, 0, names...)
 }
 
-func takeFromUpTo(t *testing.T, s *stranger, largest largestFlag, names ...string) (dir, stderr string, err error) {
+func takeFromUpTo(t *testing.T, s *stranger, limit input.Limit, names ...string) (dir, stderr string, err error) {
 	t.Helper()
 	dir = t.TempDir()
-	d := destination{names: "short", annotate: "kernel", largest: largest}
+	d := Destination{Names: "short", Annotate: "kernel", Limit: limit}
 	for _, name := range names {
-		d.outputs = append(d.outputs, filepath.Join(dir, name))
+		d.Paths = append(d.Paths, filepath.Join(dir, name))
 	}
 	var problems bytes.Buffer
-	to := streams{out: io.Discard, err: &problems}
-	outs, err := d.create(to)
+	to := Streams{Out: io.Discard, Err: &problems}
+	outs, err := d.Create(to)
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = d.take(t.Context(), to, s, "1234", outs)
-	outs.abandon()
+	_, err = d.Take(t.Context(), to, s, "1234", outs)
+	outs.Abandon()
 	return dir, problems.String(), err
+}
+
+// code is that of an error that users know; empty if it has none.
+func code(err error) string {
+	var e *session.Error
+	if errors.As(err, &e) {
+		return e.Code
+	}
+	return ""
 }
 
 func filesIn(t *testing.T, dir string) (names []string) {
@@ -74,12 +84,12 @@ func TestFetchFromStranger(t *testing.T) {
 		from  *stranger
 		code  string
 	}{
-		{"cut", &stranger{body: io.MultiReader(strings.NewReader("some"), iotest.ErrReader(cut))}, codeFailed},
+		{"cut", &stranger{body: io.MultiReader(strings.NewReader("some"), iotest.ErrReader(cut))}, ""},
 		{"no profile", &stranger{body: strings.NewReader("anything")}, "not_a_profile"},
-		{"too large", &stranger{size: maxFetched + 1, body: iotest.ErrReader(cut)}, "profile_too_large"},
+		{"too large", &stranger{size: input.MaxFetched + 1, body: iotest.ErrReader(cut)}, "profile_too_large"},
 	} {
 		dir, _, err := takeFrom(t, c.from, "x.svg", "x.folded")
-		if err == nil || errorCode(err) != c.code {
+		if err == nil || code(err) != c.code {
 			t.Errorf("%s: %v, want code %s", c.label, err, c.code)
 		}
 		if left := filesIn(t, dir); len(left) > 0 {
@@ -150,13 +160,13 @@ func TestFetchLargerThanIsRead(t *testing.T) {
 	if _, stderr, err := takeFrom(t, from(), "x.pb.gz"); err != nil || !strings.Contains(stderr, "wrote ") {
 		t.Errorf("as it came: %v: %.200s", err, stderr)
 	}
-	if _, _, err := takeFrom(t, from(), "x.folded"); err == nil || errorCode(err) != "profile_too_large" || !strings.Contains(err.Error(), "--max-profile") {
+	if _, _, err := takeFrom(t, from(), "x.folded"); err == nil || code(err) != "profile_too_large" || !strings.Contains(err.Error(), "--max-profile") {
 		t.Errorf("as folded text: %v, want code profile_too_large", err)
 	}
 	if _, stderr, err := takeFromUpTo(t, from(), 100, "x.folded"); err != nil || !strings.Contains(stderr, "wrote ") {
 		t.Errorf("as folded text, with more memory: %v: %.200s", err, stderr)
 	}
-	if _, _, err := takeFromUpTo(t, from(), -1, "x.folded"); err == nil || errorCode(err) != "bad_max_profile" {
+	if _, _, err := takeFromUpTo(t, from(), -1, "x.folded"); err == nil || code(err) != "bad_max_profile" {
 		t.Errorf("with less than nothing: %v, want code bad_max_profile", err)
 	}
 }

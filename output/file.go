@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package main
+package output
 
 import (
 	"bufio"
@@ -11,37 +11,36 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"github.com/carverauto/serviceradar-profiler/encoding"
 	"github.com/carverauto/serviceradar-profiler/profile"
 	"github.com/carverauto/serviceradar-profiler/session"
 )
 
-// stdoutName is how users name standard output.
-const stdoutName = "-"
-
-// output is a file that is written whole or not at all: into a temporary file
+// file is one that is written whole or not at all: into a temporary file
 // beside it, which then takes its name. Creating that file at once shows
 // before a long recording, not after it, whether the place can be written.
-type output struct {
-	path   string
-	file   *os.File  // the temporary file; nil for a stream
-	to     io.Writer // the stream
-	pprof  bool      // the form in which profiles are sent
-	encode func(io.Writer, *profile.Profile) error
+type file struct {
+	path      string
+	temporary *os.File  // the temporary file; nil for a stream
+	to        io.Writer // the stream
+	pprof     bool      // the form in which profiles are sent
+	encode    func(io.Writer, *profile.Profile) error
 }
 
 // format says how a profile is written to it.
-func (o *output) format(f encoding.Format, options encoding.Options) {
+func (o *file) format(f encoding.Format, options encoding.Options) {
 	o.pprof = f.Name == session.FormatPprof
 	o.encode = func(w io.Writer, p *profile.Profile) error { return f.Write(w, p, options) }
 }
 
-// outputs are written one after the other; the first error ends it.
-type outputs []*output
+// Files are written one after the other; the first error ends it.
+type Files []*file
 
-func (os outputs) write(p *profile.Profile) error {
-	for _, o := range os {
+// Write writes the profile to all of them.
+func (all Files) Write(p *profile.Profile) error {
+	for _, o := range all {
 		if err := o.write(func(w io.Writer) error { return o.encode(w, p) }); err != nil {
 			return err
 		}
@@ -51,8 +50,8 @@ func (os outputs) write(p *profile.Profile) error {
 
 // split parts those that take a profile as it was sent from those for which it
 // is read first.
-func (os outputs) split() (sent, rest outputs) {
-	for _, o := range os {
+func (all Files) split() (sent, rest Files) {
+	for _, o := range all {
 		if o.pprof {
 			sent = append(sent, o)
 		} else {
@@ -63,8 +62,8 @@ func (os outputs) split() (sent, rest outputs) {
 }
 
 // writeBytes writes a profile as it was sent.
-func (os outputs) writeBytes(from func() io.Reader) error {
-	for _, o := range os {
+func (all Files) writeBytes(from func() io.Reader) error {
+	for _, o := range all {
 		err := o.write(func(w io.Writer) error {
 			_, err := io.Copy(w, from())
 			return err
@@ -76,17 +75,17 @@ func (os outputs) writeBytes(from func() io.Reader) error {
 	return nil
 }
 
-// abandon removes what was not written to the end.
-func (os outputs) abandon() {
-	for _, o := range os {
+// Abandon removes what was not written to the end.
+func (all Files) Abandon() {
+	for _, o := range all {
 		o.abandon()
 	}
 }
 
-// createOutput prepares to write to path.
-func createOutput(path string, stdout io.Writer) (*output, error) {
-	if path == stdoutName {
-		return &output{to: stdout}, nil
+// createFile prepares to write to path.
+func createFile(path string, stdout io.Writer) (*file, error) {
+	if path == Stdout {
+		return &file{to: stdout}, nil
 	}
 	info, err := os.Stat(path)
 	switch {
@@ -103,15 +102,15 @@ func createOutput(path string, stdout io.Writer) (*output, error) {
 	if err != nil {
 		return nil, unwritable(path, err)
 	}
-	return &output{path: path, file: f}, nil
+	return &file{path: path, temporary: f}, nil
 }
 
-func openStream(path string) (*output, error) {
+func openStream(path string) (*file, error) {
 	f, err := os.OpenFile(path, os.O_WRONLY, 0)
 	if err != nil {
 		return nil, unwritable(path, err)
 	}
-	return &output{path: path, to: f}, nil
+	return &file{path: path, to: f}, nil
 }
 
 func unwritable(path string, err error) error {
@@ -122,22 +121,13 @@ func unwritable(path string, err error) error {
 	case errors.Is(err, fs.ErrNotExist):
 		kind = fs.ErrNotExist
 	}
-	return &session.Error{Code: "output_not_writable", Kind: kind, Cause: cause(err),
+	return &session.Error{Code: "output_not_writable", Kind: kind, Cause: session.Cause(err),
 		Problem: "cannot write the profile to " + path, Remedy: "choose a directory that exists and that you may write to"}
 }
 
-// cause is err without the path that the sentence names already.
-func cause(err error) error {
-	var pe *fs.PathError
-	if errors.As(err, &pe) {
-		return pe.Err
-	}
-	return err
-}
-
 // write writes everything and gives the file its name.
-func (o *output) write(fill func(io.Writer) error) error {
-	if o.file != nil {
+func (o *file) write(fill func(io.Writer) error) error {
+	if o.temporary != nil {
 		return o.writeFile(fill)
 	}
 	b := bufio.NewWriter(o.to)
@@ -147,32 +137,32 @@ func (o *output) write(fill func(io.Writer) error) error {
 	return nil
 }
 
-func (o *output) writeFile(fill func(io.Writer) error) error {
-	b := bufio.NewWriterSize(o.file, 64<<10)
-	err := errors.Join(fill(b), b.Flush(), o.file.Chmod(o.mode()))
-	if err = errors.Join(err, o.file.Close()); err != nil {
+func (o *file) writeFile(fill func(io.Writer) error) error {
+	b := bufio.NewWriterSize(o.temporary, 64<<10)
+	err := errors.Join(fill(b), b.Flush(), o.temporary.Chmod(o.mode()))
+	if err = errors.Join(err, o.temporary.Close()); err != nil {
 		return fmt.Errorf("write the profile to %s: %w", o.path, err)
 	}
-	if err := os.Rename(o.file.Name(), o.path); err != nil {
+	if err := os.Rename(o.temporary.Name(), o.path); err != nil {
 		return fmt.Errorf("write the profile: %w", err)
 	}
-	o.file = nil
+	o.temporary = nil
 	return nil
 }
 
 // mode is the mode of the file that is replaced, else the usual one.
-func (o *output) mode() fs.FileMode {
+func (o *file) mode() fs.FileMode {
 	if info, err := os.Stat(o.path); err == nil {
 		return info.Mode().Perm()
 	}
 	return 0o644 &^ umask()
 }
 
-func (o *output) abandon() {
-	if o.file != nil {
-		o.file.Close()
-		os.Remove(o.file.Name())
-		o.file = nil
+func (o *file) abandon() {
+	if o.temporary != nil {
+		o.temporary.Close()
+		os.Remove(o.temporary.Name())
+		o.temporary = nil
 	}
 }
 
@@ -181,4 +171,11 @@ func writeMetadata(w io.Writer, p *profile.Profile) error {
 	e := json.NewEncoder(w)
 	e.SetIndent("", "  ")
 	return e.Encode(&p.Meta)
+}
+
+// umask reads the process's file mode mask, which takes setting it.
+func umask() os.FileMode {
+	m := syscall.Umask(0)
+	syscall.Umask(m)
+	return os.FileMode(m)
 }
