@@ -21,8 +21,8 @@ const module = "github.com/carverauto/serviceradar-profiler/"
 // layers is the order of the packages (docs/architecture.md): a package
 // imports only from lower layers, never sideways. Patterns are path.Match's.
 var layers = [][]string{
-	0: {"profile", "bpf", "config", "auth", "version", "interrupt", "proto/*", "proto/*/*"},
-	1: {"session", "process", "object", "encoding/*"},
+	0: {"profile", "bpf", "spelling", "auth", "version", "interrupt", "proto/*", "proto/*/*"},
+	1: {"config", "session", "process", "object", "encoding/*"},
 	2: {"debugfile", "dwarf", "unwind", "encoding", "remedy", "privilege", "store", "terminal", "contexts", "input"},
 	3: {"symbol", "sampler", "remote", "access", "metrics", "tracing", "session/sessiontest", "host", "store/*", "output"},
 	4: {"serviceradar"},

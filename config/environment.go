@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/carverauto/serviceradar-profiler/spelling"
 )
 
 // Overlay puts variables of the environment over the struct that v points to,
@@ -75,7 +77,7 @@ func unknownVariable(name string, keys map[string]string) error {
 	e := &Error{Code: "config_invalid", File: "environment", Problem: "there is no setting " + clipped(name), Remedy: "docs/configuration.md lists the keys; unset it"}
 	least := max(2, len(name)/5) + 1
 	for known := range keys {
-		if d := distance(strings.ToUpper(name), known, least+1); d < least || d == least && known < e.Key {
+		if d := spelling.Distance(strings.ToUpper(name), known, least+1); d < least || d == least && known < e.Key {
 			least, e.Key = d, known
 		}
 	}

@@ -8,6 +8,8 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+
+	"github.com/carverauto/serviceradar-profiler/spelling"
 )
 
 // suggest says what an unknown key was probably meant to be: one of that name
@@ -20,35 +22,14 @@ func (f *filler) suggest(key, path string, known map[string][]int) string {
 		return fmt.Sprintf("%q belongs into %q", key, where)
 	}
 	names := slices.Sorted(maps.Keys(known))
-	best, least := "", max(2, len(key)/3)+1
-	for _, name := range names {
-		if d := distance(strings.ToLower(key), name, least); d < least {
-			best, least = name, d
-		}
-	}
-	if best == "" && len(key) > 3 {
-		best = only(names, func(name string) bool { return strings.Contains(name, strings.ToLower(key)) })
-	}
-	if best != "" {
-		return fmt.Sprintf("did you mean %q?", best)
+	if near := spelling.Nearest(key, names); near != "" {
+		return fmt.Sprintf("did you mean %q?", near)
 	}
 	where := "here"
 	if path != "" {
 		where = fmt.Sprintf("in %q", path)
 	}
 	return fmt.Sprintf("known %s: %s", where, strings.Join(names, ", "))
-}
-
-// only is the one name that is meant, if it is one.
-func only(names []string, meant func(string) bool) (one string) {
-	for _, name := range names {
-		if meant(name) && one != "" {
-			return ""
-		} else if meant(name) {
-			one = name
-		}
-	}
-	return one
 }
 
 // elsewhere is the object that has a key of that name: of several, the one
@@ -97,29 +78,4 @@ func Keys(v any) []string {
 	walk(reflect.TypeOf(v).Elem(), "")
 	slices.Sort(all)
 	return all
-}
-
-// distance is how many letters must be put in, left out or changed to make b
-// of a (Levenshtein's), or limit if it is not less.
-func distance(a, b string, limit int) int {
-	if len(a)-len(b) >= limit || len(b)-len(a) >= limit {
-		return limit
-	}
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			change := diagonal
-			if a[i] != b[j] {
-				change++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(change, row[j]+1, diagonal+1)
-		}
-	}
-	return min(row[len(b)], limit)
 }
