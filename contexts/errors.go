@@ -19,8 +19,12 @@ func configError(err error) error {
 		return err
 	}
 	e := &session.Error{Code: c.Code, Kind: session.ErrInvalid, Problem: strings.ReplaceAll(err.Error(), "\n", "; ")}
-	if errors.Is(err, fs.ErrPermission) {
+	switch {
+	case errors.Is(err, fs.ErrPermission):
 		e.Kind = fs.ErrPermission
+	case errors.Is(err, fs.ErrNotExist): // only if somebody has named it
+		e.Problem, e.Cause = c.File+": the contexts cannot be read", c.Cause
+		e.Remedy = "name another file: $" + ConfigVariable + ", or make this one: srprof context set"
 	}
 	return e
 }

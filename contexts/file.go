@@ -16,6 +16,7 @@ import (
 
 	"github.com/carverauto/serviceradar-profiler/config"
 	"github.com/carverauto/serviceradar-profiler/session"
+	"github.com/carverauto/serviceradar-profiler/spelling"
 )
 
 // File is what srprof keeps between two calls: where services are and
@@ -107,7 +108,11 @@ func (f *File) Find(name string) (*Place, error) {
 	}
 	p, ok := f.Contexts[name]
 	if !ok {
-		return nil, session.Invalid("no_such_context", fmt.Sprintf("there is no context %q in %s", name, f.path), f.Known())
+		remedy := f.Known()
+		if near := spelling.Nearest(name, f.Names()); near != "" {
+			remedy = fmt.Sprintf("did you mean %q? %s", near, remedy)
+		}
+		return nil, session.Invalid("no_such_context", fmt.Sprintf("there is no context %q in %s", name, f.path), remedy)
 	}
 	return &p, nil
 }

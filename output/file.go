@@ -35,17 +35,24 @@ func (o *file) format(f encoding.Format, options encoding.Options) {
 	o.encode = func(w io.Writer, p *profile.Profile) error { return f.Write(w, p, options) }
 }
 
-// Files are written one after the other; the first error ends it.
+// Files are written one after the other. What cannot be written does not keep the
+// others from it; the first error is returned.
 type Files []*file
 
 // Write writes the profile to all of them.
 func (all Files) Write(p *profile.Profile) error {
+	return all.each(func(o *file) error {
+		return o.write(func(w io.Writer) error { return o.encode(w, p) })
+	})
+}
+
+func (all Files) each(do func(*file) error) (first error) {
 	for _, o := range all {
-		if err := o.write(func(w io.Writer) error { return o.encode(w, p) }); err != nil {
-			return err
+		if err := do(o); first == nil {
+			first = err
 		}
 	}
-	return nil
+	return first
 }
 
 // split parts those that take a profile as it was sent from those for which it
@@ -63,16 +70,12 @@ func (all Files) split() (sent, rest Files) {
 
 // writeBytes writes a profile as it was sent.
 func (all Files) writeBytes(from func() io.Reader) error {
-	for _, o := range all {
-		err := o.write(func(w io.Writer) error {
+	return all.each(func(o *file) error {
+		return o.write(func(w io.Writer) error {
 			_, err := io.Copy(w, from())
 			return err
 		})
-		if err != nil {
-			return err
-		}
-	}
-	return nil
+	})
 }
 
 // Abandon removes what was not written to the end.
@@ -131,20 +134,25 @@ func (o *file) write(fill func(io.Writer) error) error {
 		return o.writeFile(fill)
 	}
 	b := bufio.NewWriter(o.to)
-	if err := errors.Join(fill(b), b.Flush()); err != nil {
-		return fmt.Errorf("write the profile: %w", err)
+	err := errors.Join(fill(b), b.Flush())
+	var foreseen *session.Error
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &foreseen), errors.Is(err, ErrNoReader):
+		return err
 	}
-	return nil
+	return notWritten("cannot write the profile to "+o.path, err)
 }
 
 func (o *file) writeFile(fill func(io.Writer) error) error {
 	b := bufio.NewWriterSize(o.temporary, 64<<10)
 	err := errors.Join(fill(b), b.Flush(), o.temporary.Chmod(o.mode()))
 	if err = errors.Join(err, o.temporary.Close()); err != nil {
-		return fmt.Errorf("write the profile to %s: %w", o.path, err)
+		return notWritten("cannot write the profile to "+o.path, err)
 	}
 	if err := os.Rename(o.temporary.Name(), o.path); err != nil {
-		return fmt.Errorf("write the profile: %w", err)
+		return notWritten("cannot write the profile to "+o.path, err)
 	}
 	o.temporary = nil
 	return nil

@@ -3,6 +3,7 @@
 package output
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -30,7 +31,7 @@ func (d *Destination) Take(ctx context.Context, s Streams, there session.Runner,
 	}
 	if d.WantsSession() {
 		if err := json.NewEncoder(s.Out).Encode(last); err != nil {
-			return nil, fmt.Errorf("write the session: %w", err)
+			return nil, err
 		}
 	}
 	terminal.WriteFailed(s.Err, last)
@@ -81,16 +82,14 @@ const worthReading = 16 << 20
 // could be at little cost.
 func (d *Destination) writeFetched(f *input.Fetched, outs Files) (p *profile.Profile, err error) {
 	whole, rest := outs.split()
-	if err := whole.writeBytes(f.Reader); err != nil {
-		return nil, err
-	}
+	failed := whole.writeBytes(f.Reader)
 	needed := len(rest) > 0 || d.Explain
 	if needed || f.Size <= worthReading {
 		if p, err = f.Read(d.Limit); err != nil && (needed || !errors.Is(err, pprof.ErrTooLarge)) {
 			return nil, err
 		}
 	}
-	return p, rest.Write(p)
+	return p, cmp.Or(failed, rest.Write(p))
 }
 
 // summarizeSession is summarize for a profile that was not read.

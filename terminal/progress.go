@@ -6,12 +6,9 @@ import (
 	"cmp"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"strings"
 	"time"
-
-	"golang.org/x/term"
 
 	"github.com/carverauto/serviceradar-profiler/session"
 )
@@ -19,21 +16,17 @@ import (
 // Progress is some lines on a terminal that tell how a recording goes: one, and
 // one for each host where there are several.
 type Progress struct {
-	w             io.Writer // nil if nobody looks
-	width, height int
-	shown         int // lines
+	w     io.Writer                  // nil if nobody looks
+	size  func() (width, height int) // of the terminal
+	shown int                        // lines
 }
 
 // NewProgress shows nothing unless w is a terminal.
 func NewProgress(w io.Writer) *Progress {
-	p := new(Progress)
-	if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
-		p.w, p.width, p.height = w, 80, 24
-		if width, height, err := term.GetSize(int(f.Fd())); err == nil && width > 0 && height > 0 {
-			p.width, p.height = width, height
-		}
+	if s := ScreenOf(w); s != nil {
+		return &Progress{w: w, size: s.Size}
 	}
-	return p
+	return new(Progress)
 }
 
 // Seen says whether somebody looks.
@@ -81,12 +74,13 @@ func (p *Progress) hostLines(hosts []session.HostRun) (lines []string) {
 	hosts = slices.SortedStableFunc(slices.Values(hosts), func(a, b session.HostRun) int { return cmp.Compare(order(&a), order(&b)) })
 	width := 0
 	for i := range hosts {
-		width = min(max(width, len([]rune(Printable(hosts[i].Host)))), 30)
+		width = min(max(width, Width(Printable(hosts[i].Host))), 30)
 	}
-	room := max(p.height-4, 1) // the first line, the last, and the prompt
+	_, height := p.size()
+	room := max(height-4, 1) // the first line, the last, and the prompt
 	for i := range hosts[:min(len(hosts), room)] {
 		h := &hosts[i]
-		text := fmt.Sprintf("  %-*s  %-9s", width, Printable(h.Host), runState(h))
+		text := fmt.Sprintf("  %s  %-9s", padded(Printable(h.Host), width), runState(h))
 		switch {
 		case h.Err != nil:
 			text += "  " + Printable(reason(h.Err))
@@ -110,14 +104,12 @@ func (p *Progress) hostLines(hosts []session.HostRun) (lines []string) {
 func (p *Progress) show(lines ...string) {
 	var text strings.Builder
 	text.WriteString(p.back())
+	width, _ := p.size()
 	for i, line := range lines {
 		if i > 0 {
 			text.WriteByte('\n')
 		}
-		if r := []rune(line); len(r) >= p.width && p.width > 1 {
-			line = string(r[:p.width-1])
-		}
-		text.WriteString(line + "\x1b[K")
+		text.WriteString(Cut(line, max(width-1, 1)) + "\x1b[K")
 	}
 	p.shown = len(lines)
 	fmt.Fprint(p.w, text.String()+"\x1b[J")

@@ -50,7 +50,7 @@ func screen(text string, height int) []string {
 // that are in trouble first, and leaves nothing on the terminal.
 func TestProgressOfHosts(t *testing.T) {
 	var b strings.Builder
-	p := &Progress{w: &b, width: 70, height: 9}
+	p := &Progress{w: &b, size: func() (int, int) { return 70, 9 }}
 	p.Session(fleetSession(3))
 	p.Session(fleetSession(12))
 	want := []string{

@@ -4,10 +4,8 @@ package terminal
 
 import (
 	"cmp"
-	"fmt"
 	"io"
 	"strings"
-	"unicode/utf8"
 )
 
 // Table is columns of a stranger's words, as kubectl has them. It is written
@@ -34,7 +32,7 @@ func (t *Table) Row(cells ...string) {
 		if i < len(cells)-1 {
 			row[i] = cmp.Or(row[i], "-")
 		}
-		t.width[i] = max(t.width[i], utf8.RuneCountInString(row[i]))
+		t.width[i] = max(t.width[i], Width(row[i]))
 	}
 	t.rows = append(t.rows, row)
 }
@@ -47,7 +45,7 @@ func (t *Table) Write() error {
 	for _, row := range t.rows {
 		var line strings.Builder
 		for i, cell := range row {
-			fmt.Fprintf(&line, "%-*s%s", t.width[i], cell, gap)
+			line.WriteString(padded(cell, t.width[i]) + gap)
 		}
 		text.WriteString(strings.TrimRight(line.String(), " ") + "\n")
 	}

@@ -7,6 +7,7 @@ set -euo pipefail
 
 packages=(
 	gcc g++ libc6-dev make git binutils util-linux bsdutils procps
+	bash-completion                        # what a shell offers
 	iproute2 iputils-ping                   # networks between hosts of our own
 	clang-14 llvm-14                       # the BPF objects
 	lld-14                                 # programs laid out as another linker does

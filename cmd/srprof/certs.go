@@ -42,6 +42,7 @@ authority of your ServiceRadar.`,
 	f.DurationVar(&t.Valid, "valid", 90*24*time.Hour, "how long they are valid")
 	f.BoolVar(&t.Overwrite, "force", false, "overwrite what is there")
 	f.BoolVar(&t.KeepKey, "keep-root-key", false, "keep the authority's key, in root-key.pem")
+	completeDirs(c, "dir")
 	if err := c.MarkFlagRequired("dir"); err != nil {
 		panic(err) // it was defined just now
 	}

@@ -17,11 +17,11 @@ type asking struct {
 
 func (a *asking) addFlags(c *cobra.Command) {
 	f := c.Flags()
-	f.IntSliceVarP(&a.spec.PIDs, "pid", "p", nil, "process to profile; may be given several times")
+	f.IntSliceVarP(&a.spec.PIDs, "pid", "p", nil, "`PID` of a process to profile; may be given several times")
 	addSelectorFlags(c, &a.spec.Select)
 	f.BoolVar(&a.spec.Children, "children", false, "profile their child processes too, also those born later")
-	f.DurationVarP(&a.spec.Duration, "duration", "d", session.DefaultDuration, "how long to sample: 1ms to 24h")
-	f.IntVarP(&a.frequency, "frequency", "F", int(session.DefaultFrequency), "samples a second on each CPU: 1 to 10000")
+	f.DurationVarP(&a.spec.Duration, "duration", "d", session.DefaultDuration, "`TIME` to sample: 1ms to 24h")
+	f.IntVarP(&a.frequency, "frequency", "F", int(session.DefaultFrequency), "samples a second, in `Hz`, on each CPU: 1 to 10000")
 }
 
 // addSelectorFlags are the ways to choose processes without knowing their PIDs.
@@ -37,16 +37,16 @@ func addSelectorFlags(c *cobra.Command, s *session.Selector) {
 // addServiceFlags are those that only a profiler that serves many has a use for.
 func (a *asking) addServiceFlags(c *cobra.Command) {
 	f := c.Flags()
-	f.StringVar(&a.spec.Requester, "requester", "", "on whose behalf, for the profiler's log and list (default: whose certificate it is)")
-	f.DurationVar(&a.spec.MaxWait, "max-wait", 0, "how long to wait if all places are taken (default: as long as it takes)")
+	f.StringVar(&a.spec.Requester, "requester", "", "`NAME` on whose behalf, for the profiler's log and list (default: whose certificate it is)")
+	f.DurationVar(&a.spec.MaxWait, "max-wait", 0, "`TIME` to wait if all places are taken (default: as long as it takes)")
 }
 
 // addHostFlags say on which hosts of a poller; their names are arguments.
 func (a *asking) addHostFlags(c *cobra.Command, n *connection) {
 	f := c.Flags()
 	addHostSelectorFlags(c, &a.spec.Hosts)
-	f.IntVar(&a.spec.Hosts.Most, "most", 0, "so many of these hosts at most, picked at random (default: all of them)")
-	f.IntVar(&a.spec.AtOnce, "at-once", 0, "so many hosts at the same time at most (default: all of them)")
+	f.IntVar(&a.spec.Hosts.Most, "most", 0, "`N` of these hosts at most, picked at random (default: all of them)")
+	f.IntVar(&a.spec.AtOnce, "at-once", 0, "`N` hosts at the same time at most (default: all of them)")
 	f.BoolVar(&a.spec.Canary, "canary", false, "one host goes first, and the others only when it has succeeded")
 	completeArgs(c, -1, n.hosts)
 }

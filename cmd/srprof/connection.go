@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,6 +17,7 @@ import (
 	"github.com/carverauto/serviceradar-profiler/contexts"
 	"github.com/carverauto/serviceradar-profiler/remote"
 	"github.com/carverauto/serviceradar-profiler/session"
+	"github.com/carverauto/serviceradar-profiler/spelling"
 )
 
 // connection says which service to speak to, and as whom: a profiler, an agent
@@ -23,16 +25,15 @@ import (
 type connection struct {
 	context string
 	contexts.Place
+	asked []string // hosts of the service that the command line names
 }
 
 // connectionHelp is a part of each command's long text that has these flags.
 const connectionHelp = `
-The service (a poller, an agent or a profiler) is named by --server, and the
-certificate to show it by --cert-dir (which has root.pem, NAME.pem and
-NAME-key.pem, where NAME is --identity) or by --cert, --key and --ca. What is not
-given comes from the environment: $` + contexts.ServerVariable + `, $` + contexts.CertDirVariable + `, $` + contexts.IdentityVariable + `
-and $` + contexts.ServerNameVariable + `. Where neither names a server, the context does:
-that of --context or $` + contexts.ContextVariable + `, else the current one (srprof context).`
+Which service (a poller, an agent or a profiler), and with which certificate, is
+said by the flags for the connection, else by $` + contexts.ServerVariable + `, $` + contexts.CertDirVariable + `,
+$` + contexts.IdentityVariable + ` and $` + contexts.ServerNameVariable + `, else by the context of --context or
+$` + contexts.ContextVariable + `, else by the current one; srprof context --help tells the rest.`
 
 func (n *connection) addFlags(c *cobra.Command) {
 	c.Flags().StringVar(&n.context, "context", "", "`NAME` of the context to take server and certificates from")
@@ -50,6 +51,8 @@ func addPlaceFlags(c *cobra.Command, p *contexts.Place) {
 	f.StringVar(&p.CA, "ca", "", "`FILE` with the certificates that the service's is to be signed by")
 	f.StringVar(&p.ServerName, "server-name", "", "`NAME` in the service's certificate, if it is not the host in --server")
 	f.BoolVar(&p.Insecure, "insecure", false, "speak without TLS, which a profiler on this host allows if its configuration does")
+	completeDirs(c, "cert-dir")
+	completeFiles(c, "cert", "key", "ca")
 }
 
 // connectionFlags are the names of these flags.
@@ -140,20 +143,54 @@ func (n *connection) ask(ctx context.Context, do func(*dialed) error) error {
 		return err
 	}
 	defer there.Close()
-	return there.hint(ctx, do(there))
+	return n.hint(ctx, there, do(there))
 }
 
-// hint tells who named no port, and got no answer, what does answer there.
-func (d *dialed) hint(ctx context.Context, err error) error {
+// hint tells what was probably meant, as far as the service's own answer does not.
+func (n *connection) hint(ctx context.Context, there *dialed, err error) error {
 	var e *session.Error
-	if d.host == "" || !errors.As(err, &e) || e.Code != "unreachable" {
-		return err
-	}
-	service, at, port := contexts.Listening(ctx, d.host)
-	if service == "" {
+	if !errors.As(err, &e) {
 		return err
 	}
 	told := *e
-	told.Remedy = fmt.Sprintf("port %s is a profiler's; something listens at %s, as %s does: --server %s", contexts.ProfilerPort, port, service, at)
+	switch e.Code {
+	case "unreachable":
+		told.Remedy = cmp.Or(there.elsewhere(ctx), e.Remedy)
+	case "no_such_host":
+		told.Remedy = n.nearHost(ctx, there) + e.Remedy
+	default:
+		return err
+	}
 	return &told
+}
+
+// elsewhere tells who named no port, and got no answer, what does answer there.
+func (d *dialed) elsewhere(ctx context.Context) string {
+	if d.host == "" {
+		return ""
+	}
+	service, at, port := contexts.Listening(ctx, d.host)
+	if service == "" {
+		return ""
+	}
+	return fmt.Sprintf("port %s is a profiler's; something listens at %s, as %s does: --server %s", contexts.ProfilerPort, port, service, at)
+}
+
+// nearHost names hosts that are spelled nearly as those that are not there, if
+// this client may see them.
+func (n *connection) nearHost(ctx context.Context, there *dialed) string {
+	all, err := there.Hosts(ctx, session.Hosts{})
+	if err != nil {
+		return "" // there is an error already
+	}
+	var names []string
+	for i := range all {
+		names = append(names, all[i].Name)
+	}
+	for _, name := range n.asked {
+		if near := spelling.Nearest(name, names); near != "" && !slices.Contains(names, name) {
+			return fmt.Sprintf("did you mean %q? ", near)
+		}
+	}
+	return ""
 }

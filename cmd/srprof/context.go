@@ -22,7 +22,11 @@ func contextCommand(s streams) *cobra.Command {
 		Use:   "context",
 		Short: "Name services and certificates once: list, use, show, set, delete",
 		Long: `A context is a service and the certificate to show it, under a name. The current
-one is used where no --server, $` + contexts.ServerVariable + ` or --context says otherwise.
+one is used where neither a flag nor $` + contexts.ServerVariable + ` names a server, and neither
+--context nor $` + contexts.ContextVariable + ` another context.
+
+The certificate is that of --identity in --cert-dir: a directory with root.pem,
+NAME.pem and NAME-key.pem. Or the files are named one by one: --cert, --key, --ca.
 
 Contexts are in $` + contexts.ConfigVariable + `, else in srprof/config.json below $XDG_CONFIG_HOME
 (by default ~/.config). Files that it names are relative to it.`,

@@ -36,6 +36,8 @@ func (d *debugFlags) addFlags(c *cobra.Command) {
 	f.StringArrayVar(&d.servers, "debuginfod", nil, "`URL` of a debuginfod server to ask for debug files, or "+fromEnvironment+" for those in $"+serversVariable+"; it learns the build IDs of what is profiled; may be given several times")
 	f.DurationVar(&d.options.Servers.Time, "debuginfod-time", debugfile.DefaultTime, "how long to wait for servers, for all files together")
 	f.Int64Var(&d.megabyte, "debuginfod-size", debugfile.DefaultMaxFile>>20, "largest file to take from a server, in `MB`")
+	completeDirs(c, "debug-dir")
+	completeWords(c, "debuginfod", fromEnvironment)
 }
 
 // check completes the options.

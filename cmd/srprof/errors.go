@@ -7,8 +7,8 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"strings"
 
+	"github.com/carverauto/serviceradar-profiler/output"
 	"github.com/carverauto/serviceradar-profiler/session"
 	"github.com/carverauto/serviceradar-profiler/terminal"
 )
@@ -22,6 +22,7 @@ const (
 	exitNotPermitted = 4
 	exitNoSamples    = 5
 	exitInterrupted  = 130
+	exitPipe         = 141 // as a shell tells of who ended by SIGPIPE
 )
 
 // errInterrupted says that the run was ended early by a signal; what was
@@ -32,21 +33,14 @@ var errInterrupted = errors.New("interrupted")
 // ones are missing, and why, has been told.
 var errPartial = errors.New("some hosts failed")
 
-// errUsage marks mistakes in the command line itself.
-var errUsage = errors.New("usage")
-
 // printError prints one line: the sentence, and the code where there is one.
 // Some of the words may be another host's.
 func printError(w io.Writer, err error) {
-	code := errorCode(err)
-	switch {
-	case code == codeUsage:
-		fmt.Fprintf(w, "srprof: %v; srprof --help shows how it is used\n", err)
-	case code != codeFailed:
+	if code := errorCode(err); code != codeFailed {
 		fmt.Fprintf(w, "srprof: %s [%s]\n", terminal.Printable(err.Error()), terminal.Printable(code))
-	default:
-		fmt.Fprintf(w, "srprof: %s\n", terminal.Printable(err.Error()))
+		return
 	}
+	fmt.Fprintf(w, "srprof: %s\n", terminal.Printable(err.Error()))
 }
 
 // printErrorJSON prints the same for programs.
@@ -54,29 +48,20 @@ func printErrorJSON(w io.Writer, err error) {
 	var e *session.Error
 	if !errors.As(err, &e) {
 		e = &session.Error{Code: errorCode(err), Kind: err, Problem: err.Error()}
-		if isUsage(err) {
-			e.Kind = session.ErrInvalid
-		}
 	}
 	if err := writeJSON(w, e); err != nil { // what has no JSON form has a text
 		printError(w, e)
 	}
 }
 
-// Codes of errors that have none of their own.
-const (
-	codeUsage  = "usage"
-	codeFailed = "failed"
-)
+// codeFailed is the code of errors that have none of their own.
+const codeFailed = "failed"
 
 // errorCode is what programs tell an error by.
 func errorCode(err error) string {
 	var e *session.Error
-	switch {
-	case errors.As(err, &e):
+	if errors.As(err, &e) {
 		return e.Code
-	case isUsage(err):
-		return codeUsage
 	}
 	return codeFailed
 }
@@ -87,28 +72,16 @@ func exitCode(err error) int {
 		return exitOK
 	case errors.Is(err, errInterrupted):
 		return exitInterrupted
+	case errors.Is(err, output.ErrNoReader):
+		return exitPipe
 	case errors.Is(err, errPartial):
 		return exitPartial
 	case errors.Is(err, session.ErrNoSamples):
 		return exitNoSamples
-	case errors.Is(err, session.ErrInvalid), isUsage(err):
+	case errors.Is(err, session.ErrInvalid):
 		return exitUsage
 	case errors.Is(err, fs.ErrPermission):
 		return exitNotPermitted
 	}
 	return exitFailed
-}
-
-// isUsage reports whether err is about the command line: cobra's own errors
-// about commands and arguments have no type.
-func isUsage(err error) bool {
-	if errors.Is(err, errUsage) {
-		return true
-	}
-	for _, prefix := range []string{"unknown command", "accepts ", "requires ", "required flag", "invalid argument"} {
-		if strings.HasPrefix(err.Error(), prefix) {
-			return true
-		}
-	}
-	return false
 }

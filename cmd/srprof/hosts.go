@@ -29,7 +29,7 @@ but knows none) or unknown (it was not asked yet); the reason is shown.
   srprof hosts 'web-*' -o wide
   srprof hosts -l service=shop -o json | jq -r '.[] | select(.state != "ready") | .name'`,
 		RunE: func(c *cobra.Command, args []string) error {
-			chosen.Names = args
+			chosen.Names, n.asked = args, args
 			return n.ask(c.Context(), func(there *dialed) error { return listHosts(c.Context(), s, there, chosen, &form) })
 		},
 	}
@@ -74,6 +74,7 @@ host of a profiler or an agent need not be named.
   srprof ps web-01 --unit 'postgres*' -n 0 -o wide`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
+			n.asked = args
 			return n.ask(c.Context(), func(there *dialed) error {
 				return listProcesses(c.Context(), s, there, strings.Join(args, ""), selector, most, &form)
 			})
@@ -84,6 +85,7 @@ host of a profiler or an agent need not be named.
 	n.addFlags(c)
 	form.addFormFlag(c, true)
 	completeArgs(c, 1, n.hosts)
+	n.completeSelector(c, false)
 	return c
 }
 

@@ -18,5 +18,6 @@ func main() {
 	if !signal.Ignored(syscall.SIGHUP) { // with nohup, a terminal that goes away is no reason to end
 		ask = append(ask, syscall.SIGHUP)
 	}
+	signal.Ignore(syscall.SIGPIPE) // or what was begun beside standard output would stay
 	os.Exit(run(interrupt.Context(ask...), os.Args[1:], streams{Out: os.Stdout, Err: os.Stderr}))
 }

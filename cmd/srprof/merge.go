@@ -45,6 +45,7 @@ written), 2 usage.`,
 	addOutputFlags(c, &m.Destination)
 	addByHostFlag(c, &m.Destination)
 	addLimitFlag(c, &m.Limit)
+	completeProfiles(c, -1)
 	return c
 }
 

@@ -74,6 +74,7 @@ Exit codes: 0 ok, 1 failure, 2 usage, 4 not permitted, 5 no samples,
 	addLimitFlag(c, &r.Limit)
 	r.addServiceFlags(c)
 	r.connection.addFlags(c)
+	r.connection.completeSelector(c, true)
 	return c
 }
 

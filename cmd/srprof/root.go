@@ -19,14 +19,23 @@ type streams = output.Streams
 
 // run is the program as a function. It returns the exit code.
 func run(ctx context.Context, args []string, s streams) int {
+	out := output.NewStandard(s.Out)
+	s.Out = out
 	root := rootCommand(s)
 	root.SetArgs(args)
 	c, err := root.ExecuteContextC(ctx)
+	if usage := usageError(c, err); usage != nil {
+		err = usage
+	}
 	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
 		err = errInterrupted
 	}
+	if failed := out.Failed(); failed != nil && (err == nil || errors.Is(err, failed)) { // some do not look, others wrap it
+		err = failed
+	}
 	switch {
 	case err == nil, errors.Is(err, errInterrupted), errors.Is(err, errPartial), errors.Is(err, errNotReady): // all is said
+	case errors.Is(err, output.ErrNoReader):
 	case c.Flags().Lookup(outputName) != nil && wantsJSON(args):
 		printErrorJSON(s.Err, err)
 	default:
@@ -63,12 +72,13 @@ canceled. Results go to standard output, all else to standard error; with
 	}
 	root.SetOut(s.Out)
 	root.SetErr(s.Err)
+	cobra.EnableCommandSorting = false // they have an order already
 	cobra.AddTemplateFunc("flagGroups", flagGroups)
 	root.SetUsageTemplate(strings.Replace(root.UsageTemplate(),
 		"Flags:\n{{.LocalFlags.FlagUsages | trimTrailingWhitespaces}}", "{{flagGroups .}}", 1))
 	root.SetVersionTemplate("srprof {{.Version}}\n")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
-		return fmt.Errorf("%w: %w", errUsage, err)
+		return fmt.Errorf("%w: %w", errFlag, err)
 	})
 	for _, g := range []struct {
 		title    string
@@ -85,7 +95,41 @@ canceled. Results go to standard output, all else to standard error; with
 			root.AddCommand(c)
 		}
 	}
+	// Only flags and arguments that say so take files.
+	root.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveNoFileComp)
 	root.SetCompletionCommandGroupID("Connection:")
+	root.SetHelpCommand(helpCommand())
 	root.SetHelpCommandGroupID("Connection:")
 	return root
+}
+
+// helpCommand is cobra's, but that what is not known is a mistake.
+func helpCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "help [COMMAND]",
+		Short: "Show the help of a command",
+		RunE: func(c *cobra.Command, args []string) error {
+			of, rest, err := c.Root().Find(args)
+			if err == nil && len(rest) > 0 {
+				err = of.ValidateArgs(rest)
+			}
+			if usage := usageError(of, err); usage != nil {
+				return usage
+			}
+			return of.Help()
+		},
+		ValidArgsFunction: func(c *cobra.Command, args []string, start string) ([]string, cobra.ShellCompDirective) {
+			of, rest, err := c.Root().Find(args)
+			if err != nil || len(rest) > 0 {
+				return nil, cobra.ShellCompDirectiveNoFileComp
+			}
+			var names []string
+			for _, sub := range of.Commands() {
+				if sub.IsAvailableCommand() {
+					names = append(names, cobra.CompletionWithDesc(sub.Name(), sub.Short))
+				}
+			}
+			return beginning(names, start), cobra.ShellCompDirectiveNoFileComp
+		},
+	}
 }

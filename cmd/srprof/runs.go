@@ -52,7 +52,7 @@ canceled (the profile up to then is written).`,
   srprof run -l service=shop,env=prod --unit shop --most 5 --canary -o shop.svg -o shop.pb.gz
   srprof run --all --hottest --at-once 10 -o 'hottest-{host}.svg'`,
 		RunE: func(c *cobra.Command, args []string) error {
-			r.spec.Hosts.Names = args
+			r.spec.Hosts.Names, r.connection.asked = args, args
 			return runThere(c.Context(), s, &r)
 		},
 	}
@@ -64,6 +64,7 @@ canceled (the profile up to then is written).`,
 	addLimitFlag(c, &r.Limit)
 	r.addServiceFlags(c)
 	r.connection.addFlags(c)
+	r.connection.completeSelector(c, false)
 	return c
 }
 

@@ -330,7 +330,10 @@ func TestCompletion(t *testing.T) {
 		want string
 	}{
 		{[]string{"ps", ""}, "web-01\tready"},
-		{[]string{"run", "web-01", "w"}, "web-01\tready"},
+		{[]string{"run", "w"}, "web-01\tready"},
+		{[]string{"run", "web-01", "w"}, ":4"}, // it is named already
+		{[]string{"run", "web-01", "--pid", pid}, pid + "\tsh"},
+		{[]string{"ps", "--name", "s"}, "sh"},
 		{[]string{"fetch", id, "--host", ""}, "web-01\tready"},
 		{[]string{"watch", id[:4]}, id + "\t"},
 		{[]string{"hosts", "--context", ""}, "here\t127.0.0.1:"},

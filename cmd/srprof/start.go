@@ -33,7 +33,7 @@ Exit codes: 0 ok, 1 failure (also if the profiler is busy), 2 usage, 4 not permi
   srprof start -l service=shop --unit nginx -d 30s
   id=$(srprof start web-01 --pid 4242) && srprof watch $id && srprof fetch $id -o web.svg`,
 		RunE: func(c *cobra.Command, args []string) error {
-			a.spec.Hosts.Names = args
+			a.spec.Hosts.Names, n.asked = args, args
 			return startSession(c.Context(), s, &n, &a, form.json())
 		},
 	}
@@ -42,6 +42,7 @@ Exit codes: 0 ok, 1 failure (also if the profiler is busy), 2 usage, 4 not permi
 	a.addServiceFlags(c)
 	c.Flags().StringVar(&a.spec.RequestID, "request-id", "", "`TEXT` that stands for this request: to start again with the same one gives the same session")
 	n.addFlags(c)
+	n.completeSelector(c, false)
 	form.addFormFlag(c, false)
 	return c
 }

@@ -57,6 +57,7 @@ written), 2 usage.`,
 	c.Flags().BoolVar(&y.all, "all", false, "name anew what has a name, too, where the files have one")
 	addOutputFlags(c, &y.Destination)
 	addLimitFlag(c, &y.Limit)
+	completeProfiles(c, 1)
 	return c
 }
 

@@ -8,11 +8,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"github.com/carverauto/serviceradar-profiler/encoding/report"
 	"github.com/carverauto/serviceradar-profiler/input"
@@ -69,10 +67,7 @@ func top(ctx context.Context, s streams, there session.Runner, id session.ID, t 
 	if t.every < shortestLook {
 		return session.Invalid("bad_every", fmt.Sprintf("--every is %v", t.every), fmt.Sprintf("say %v at least", shortestLook))
 	}
-	screen, _ := s.Out.(*os.File)
-	if screen == nil || !term.IsTerminal(int(screen.Fd())) {
-		screen = nil
-	}
+	screen := terminal.ScreenOf(s.Out)
 	live := screen != nil && !t.once
 	for {
 		one, p, err := t.look(ctx, there, id)
@@ -83,7 +78,7 @@ func top(ctx context.Context, s streams, there session.Runner, id session.ID, t 
 			return err
 		}
 		if err := t.show(s.Out, screen, live, one, p); err != nil {
-			return fmt.Errorf("write the table: %w", err)
+			return err
 		}
 		if !live || one.State.Final() {
 			return nil
@@ -110,15 +105,13 @@ func (t *topping) look(ctx context.Context, there session.Runner, id session.ID)
 
 // show writes a line about the session and the table, onto a screen that was
 // cleared where it is to be seen live.
-func (t *topping) show(w io.Writer, screen *os.File, live bool, one *session.Session, p *profile.Profile) error {
+func (t *topping) show(w io.Writer, screen *terminal.Screen, live bool, one *session.Session, p *profile.Profile) error {
 	o := report.Options{Top: t.most}
 	if screen != nil {
-		o.Color = os.Getenv("NO_COLOR") == "" // no-color.org
-		if width, height, err := term.GetSize(int(screen.Fd())); err == nil && width > 0 {
-			o.Width = width
-			if t.most == 0 && live {
-				o.Top = max(height-6, 1)
-			}
+		width, height := screen.Size()
+		o.Color, o.Width = screen.Color(), width
+		if t.most == 0 && live {
+			o.Top = max(height-6, 1)
 		}
 	}
 	var page bytes.Buffer

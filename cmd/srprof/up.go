@@ -41,6 +41,7 @@ The programs are looked for beside srprof, then in $PATH.`,
 	f := c.Flags()
 	f.StringVar(&u.Dir, "dir", "", "keep everything in `DIR`, and go on with what is there (default: a temporary directory)")
 	f.StringVar(&u.Listen, "listen", "", "`HOST` or address to listen at, on the usual ports (default: free ports of 127.0.0.1)")
+	completeDirs(c, "dir")
 	c.AddCommand(upCleanupCommand())
 	return c
 }
