@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/carverauto/serviceradar-profiler/test/daemons"
 	"github.com/carverauto/serviceradar-profiler/test/programs"
 )
 
@@ -87,7 +88,7 @@ func (u *system) offers(lines []string) (all [][]string) {
 	c := u.command()
 	c.Path, _ = exec.LookPath("bash")
 	c.Args = []string{"bash", "--norc", "-c", completer}
-	c.Env = append(c.Env, "PATH="+bin+string(filepath.ListSeparator)+os.Getenv("PATH"))
+	c.Env = append(c.Env, "PATH="+filepath.Dir(daemons.Path("srprof"))+string(filepath.ListSeparator)+os.Getenv("PATH"))
 	c.Stdin = strings.NewReader(strings.Join(lines, "\n") + "\n")
 	var stderr strings.Builder
 	c.Stderr = &stderr
