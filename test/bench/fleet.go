@@ -20,8 +20,11 @@ import (
 
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/health"
+	"google.golang.org/grpc/health/grpc_health_v1"
 
 	"github.com/carverauto/serviceradar-profiler/auth"
+	"github.com/carverauto/serviceradar-profiler/proto/monitoring"
 	"github.com/carverauto/serviceradar-profiler/remote"
 	"github.com/carverauto/serviceradar-profiler/session"
 	"github.com/carverauto/serviceradar-profiler/test/agents"
@@ -59,8 +62,9 @@ func (b *bench) fleetSizes() []int {
 	return []int{100, 1000, 10_000}
 }
 
-// simulate is this program as all hosts of a fleet, until it is interrupted.
-func simulate(certs, port string) error {
+// simulate is this program as all hosts of a fleet, with our agents or with
+// ServiceRadar's, until it is interrupted.
+func simulate(certs, port string, serviceRadar bool) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	creds, err := auth.Identity(certs, "agent").ServerCredentials("", slog.New(slog.DiscardHandler))
@@ -79,7 +83,14 @@ func simulate(certs, port string) error {
 		<-ctx.Done()
 		l.Close()
 	}()
-	if err := hosts.Serve(l, creds); !errors.Is(err, net.ErrClosed) {
+	serve := func() error { return hosts.Serve(l, creds) }
+	if serviceRadar {
+		s := grpc.NewServer(grpc.Creds(creds))
+		monitoring.RegisterAgentServiceServer(s, realAgents{})
+		grpc_health_v1.RegisterHealthServer(s, health.NewServer())
+		serve = func() error { return s.Serve(l) }
+	}
+	if err := serve(); !errors.Is(err, net.ErrClosed) {
 		return err
 	}
 	return nil
@@ -143,18 +154,24 @@ func (b *bench) fleetOf(hosts int, out *table) error {
 	return nil
 }
 
-// openSite starts the hosts and the poller.
-func (b *bench) openSite(hosts int) (*site, error) {
-	program, certs := b.file("serviceradar-profiler-poller"), b.file("fleet-certs")
+// fleetFiles are the poller, built once, and certificates for all.
+func (b *bench) fleetFiles() (program, certs string, err error) {
+	program, certs = b.file("serviceradar-profiler-poller"), b.file("fleet-certs")
 	if _, err := os.Stat(program); err != nil {
 		if err := b.buildCommand("serviceradar-profiler-poller", program); err != nil {
-			return nil, err
+			return "", "", err
 		}
 		if _, err := auth.WriteTryoutCertificates(certs, auth.Tryout{}); err != nil {
-			return nil, err
+			return "", "", err
 		}
 	}
-	if err := moreFiles(); err != nil {
+	return program, certs, moreFiles()
+}
+
+// openSite starts the hosts and the poller.
+func (b *bench) openSite(hosts int) (*site, error) {
+	program, certs, err := b.fleetFiles()
+	if err != nil {
 		return nil, err
 	}
 	self, err := os.Executable()
@@ -196,6 +213,11 @@ func (b *bench) openSite(hosts int) (*site, error) {
 
 // pollerConfig writes the configuration of a poller before so many hosts.
 func (b *bench) pollerConfig(address, certs, port string, hosts int) (string, error) {
+	path := b.file(fmt.Sprintf("poller-%d.json", hosts))
+	return path, writeJSON(path, b.pollerSettings(address, certs, port, hosts))
+}
+
+func (b *bench) pollerSettings(address, certs, port string, hosts int) map[string]any {
 	known := map[string]any{}
 	for i := range hosts {
 		known[fmt.Sprintf("host-%05d", i)] = map[string]any{"address": fmt.Sprintf("127.%d.%d.%d:%s", 1+i>>14, i>>7&0x7f, 1+i&0x7f, port),
@@ -203,17 +225,20 @@ func (b *bench) pollerConfig(address, certs, port string, hosts int) (string, er
 	}
 	security := auth.Identity(certs, "poller")
 	security.ServerName = "127.0.0.1" // of all hosts, as ServiceRadar has it
-	text, err := json.Marshal(map[string]any{
+	return map[string]any{
 		"listen_addr": address, "poller_id": "bench", "source_ip": "127.0.0.1", "data_dir": b.file(fmt.Sprintf("poller-%d", hosts)),
 		"security": security, "agents": known,
 		"access": map[string]any{"roles": map[string][]string{"admin.serviceradar": {"admin"}}, "rate": map[string]int{"per_second": 100_000, "burst": 100_000}},
 		"limits": map[string]any{"max_hosts_at_once": 2 * fleetSessions, "max_queued_sessions": 2 * fleetSessions, "max_sessions_per_host": fleetSessions},
-	})
-	if err != nil {
-		return "", err
 	}
-	path := b.file(fmt.Sprintf("poller-%d.json", hosts))
-	return path, os.WriteFile(path, text, 0o600)
+}
+
+func writeJSON(path string, content any) error {
+	text, err := json.Marshal(content)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(path, text, 0o600)
 }
 
 // ready waits until all hosts are.

@@ -45,8 +45,9 @@ func main() {
 
 func run() error {
 	quick := flag.Bool("quick", false, "fewer repetitions: a look, not a result")
-	only := flag.String("only", "", "one measurement: first, memory, cost, file, slowdown, suffer, tables, names, stacks, service, servicememory or fleet")
+	only := flag.String("only", "", "one measurement: first, memory, cost, file, slowdown, suffer, tables, names, stacks, service, servicememory, fleet or checks")
 	simulated := flag.String("simulate", "", "be the hosts of a fleet, with the certificates in this directory (fleet starts it so)")
+	serviceRadar := flag.Bool("serviceradar", false, "of -simulate: with agents that know checks, and nothing of sessions")
 	port := flag.String("port", "", "of -simulate: where to listen")
 	programs := flag.String("programs", "", "of stacks: only these programs, with commas between")
 	lasts := flag.Float64("seconds", 0, "of stacks: how long each program is sampled (default 20, 4 with -quick)")
@@ -54,7 +55,7 @@ func run() error {
 	srprof := flag.String("srprof", "", "measure this program instead of building one")
 	flag.Parse()
 	if *simulated != "" {
-		return simulate(*simulated, *port)
+		return simulate(*simulated, *port, *serviceRadar)
 	}
 	if os.Geteuid() != 0 {
 		return errors.New("sampling needs root: run it with sudo")
@@ -104,6 +105,7 @@ func (b *bench) measure(only string) error {
 		{"service", b.service},
 		{"servicememory", b.serviceMemory},
 		{"fleet", b.fleet},
+		{"checks", b.checks},
 	}
 	known := only == ""
 	for _, m := range measurements {
