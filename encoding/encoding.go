@@ -37,6 +37,9 @@ type Options struct {
 	// ByHost has the host as the first frame. pprof's format has it as a label,
 	// always.
 	ByHost bool
+	// Columns and Color are of the terminal that text goes to.
+	Columns int
+	Color   bool
 }
 
 // Write writes p in the format.
@@ -72,7 +75,7 @@ func Formats() []Format {
 		{"folded", []string{".folded"}, "one line a stack, for flamegraph.pl and most other tools", writeFolded},
 		{"pprof", []string{".pb.gz", ".pprof"}, "for go tool pprof and profile stores", writePprof},
 		{"speedscope", []string{".speedscope.json"}, "for www.speedscope.app", viewed(speedscope.Write)},
-		{"text", []string{".txt"}, "hottest functions, for a terminal", viewed(writeText)},
+		{"text", []string{".txt"}, "hottest functions, for a terminal", writeText},
 	}
 }
 
@@ -82,8 +85,8 @@ func writeFolded(w io.Writer, p *profile.Profile, o Options) error {
 
 func writePprof(w io.Writer, p *profile.Profile, _ Options) error { return pprof.Write(w, p) }
 
-func writeText(w io.Writer, p *profile.Profile) error {
-	return report.Write(w, p, report.Options{})
+func writeText(w io.Writer, p *profile.Profile, o Options) error {
+	return report.Write(w, o.view(p), report.Options{Width: o.Columns, Color: o.Color})
 }
 
 // ByName returns the format of a name.

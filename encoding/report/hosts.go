@@ -43,7 +43,7 @@ func (r *reporter) hosts() {
 		h := &shown[i]
 		name := pad(cut(printable(h.Host), width), width)
 		if h.Missing != "" {
-			r.line("  %s  %s", name, r.paint(yellow, "missing: "+printable(h.Missing)))
+			r.hanging("  "+name+"  ", 4, yellow, "missing: "+printable(h.Missing))
 			continue
 		}
 		r.line("  %s  %7s  %d samples at %d Hz in %s, %d lost", name, percent(h.Samples, taken), h.Samples, h.FrequencyHz,

@@ -22,7 +22,7 @@ import (
 // Options of Write.
 type Options struct {
 	Top   int  // functions shown; 0 means 20, negative all
-	Width int  // columns of the terminal; 0 means 100
+	Width int  // columns of the terminal, beyond which lines go on below; 0 means a table of 100, and other lines as long as they are
 	Color bool // use the terminal's colors
 }
 
@@ -56,8 +56,9 @@ func WriteFunctions(w io.Writer, p *profile.Profile, o Options) error {
 
 func newReporter(w io.Writer, p *profile.Profile, o Options) *reporter {
 	o.Top = cmp.Or(o.Top, defaultTop)
+	broken := o.Width > 0
 	o.Width = max(cmp.Or(o.Width, defaultWidth), minWidth)
-	r := &reporter{out: bufio.NewWriter(w), p: p, m: &p.Meta, o: o}
+	r := &reporter{out: bufio.NewWriter(w), p: p, m: &p.Meta, o: o, broken: broken}
 	for i := range p.Samples {
 		r.samples += p.Samples[i].Count
 	}
@@ -69,6 +70,7 @@ type reporter struct {
 	p       *profile.Profile
 	m       *profile.Metadata
 	o       Options
+	broken  bool // lines are, at the terminal's edge
 	samples uint64
 }
 
@@ -84,9 +86,12 @@ func (r *reporter) heading(title string) { r.line("\n%s", r.paint(bold, title)) 
 // field writes a named value, aligned with the others, unless it is not known.
 func (r *reporter) field(name, value string) {
 	if value != "" {
-		r.line("  %-12s  %s", name, value)
+		r.hanging(fmt.Sprintf("  %-12s  ", name), fieldIndent, "", value)
 	}
 }
+
+// fieldIndent is where the values of fields begin.
+const fieldIndent = 2 + 12 + 2
 
 // header says what was sampled, where, how long and how.
 func (r *reporter) header() {
@@ -177,10 +182,11 @@ func ends(counts map[string]uint64) string {
 // share writes a number of samples and how much of all that is.
 func (r *reporter) share(name string, n, of uint64, meaning string) {
 	value := fmt.Sprintf("%d (%s)", n, percent(n, of))
-	if n > 0 {
-		value = r.paint(yellow, value) + ": " + meaning
+	if n == 0 {
+		r.field(name, value)
+		return
 	}
-	r.field(name, value)
+	r.hanging(fmt.Sprintf("  %-12s  ", name), fieldIndent, yellow, value+": "+meaning)
 }
 
 func (r *reporter) warnings() {
@@ -189,7 +195,7 @@ func (r *reporter) warnings() {
 	}
 	r.heading("Warnings")
 	for _, w := range r.m.Warnings {
-		r.line("  - %s", r.paint(yellow, printable(w)))
+		r.hanging("  - ", 4, yellow, printable(w))
 	}
 }
 

@@ -51,6 +51,27 @@ func TestExplain(t *testing.T) {
 	}
 }
 
+// In a terminal no line is longer than it is wide, unless a word is; nothing is
+// lost for that.
+func TestBroken(t *testing.T) {
+	p := encodingtest.Example()
+	p.Meta.Warnings = append(p.Meta.Warnings, strings.Repeat("one word after the other, ", 12)+strings.Repeat("long", 30))
+	p.Meta.Unnamed[0].Remedy = strings.Repeat("do this, then that, ", 10) + "and be done"
+	for _, w := range []int{60, 80, 133} {
+		text := written(t, p, Options{Width: w, Top: 3})
+		for line := range strings.Lines(text) {
+			if n := width(strings.TrimSuffix(line, "\n")); n > w && len(strings.Fields(line)) > 1 {
+				t.Errorf("%d columns in a terminal of %d: %s", n, w, line)
+			}
+		}
+		for _, whole := range append(p.Meta.Warnings, p.Meta.Unnamed[0].Remedy) {
+			if !strings.Contains(strings.Join(strings.Fields(text), " "), strings.Join(strings.Fields(whole), " ")) {
+				t.Errorf("%d columns: %q is not whole in\n%s", w, whole, text)
+			}
+		}
+	}
+}
+
 // self matches a row of the table.
 var self = regexp.MustCompile(`(?m)^ +\d+\.\d\d% +(\d+) +\d+\.\d\d% +(\d+)  `)
 

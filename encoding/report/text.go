@@ -19,10 +19,42 @@ const (
 
 // paint gives text a color, if colors are wanted.
 func (r *reporter) paint(color, s string) string {
-	if !r.o.Color {
+	if !r.o.Color || color == "" {
 		return s
 	}
 	return "\x1b[" + color + "m" + s + "\x1b[0m"
+}
+
+// hanging writes text after a head. What has no room goes on below, between
+// words and that far from the edge.
+func (r *reporter) hanging(head string, indent int, color, text string) {
+	if !r.broken {
+		r.line("%s%s", head, r.paint(color, text))
+		return
+	}
+	for room := r.o.Width - width(head); ; room = r.o.Width - indent {
+		first, rest := breakLine(text, room)
+		r.line("%s%s", head, r.paint(color, first))
+		if rest == "" {
+			return
+		}
+		head, text = strings.Repeat(" ", indent), rest
+	}
+}
+
+// breakLine cuts s at the last space within n columns; a word that is longer
+// stays whole.
+func breakLine(s string, n int) (first, rest string) {
+	used, space := 0, -1
+	for i, c := range s {
+		if c == ' ' {
+			space = i
+		}
+		if used += columnsOf(c); used > n && space > 0 {
+			return s[:space], s[space+1:]
+		}
+	}
+	return s, ""
 }
 
 // printable writes what a terminal would obey rather than show as Go would

@@ -3,7 +3,6 @@
 package report
 
 import (
-	"bufio"
 	"cmp"
 	"fmt"
 	"io"
@@ -33,8 +32,8 @@ func (r *reporter) unnamed() {
 		if u.Remedy != "" {
 			why += " -> " + printable(u.Remedy)
 		}
-		r.line("  %7s  %7s  %s  %s", percent(u.Samples, r.samples), percent(u.Self, r.samples),
-			pad(cut(printable(u.Object), object), object), why)
+		head := fmt.Sprintf("  %7s  %7s  ", percent(u.Samples, r.samples), percent(u.Self, r.samples))
+		r.hanging(head+pad(cut(printable(u.Object), object), object)+"  ", len(head), "", why)
 	}
 }
 
@@ -49,10 +48,7 @@ func leftOut(n int) string {
 // Explain writes all that is known of the code of p that has no name: how much
 // it is, which object, by build ID, why, and what to do about it.
 func Explain(w io.Writer, p *profile.Profile, o Options) error {
-	r := reporter{out: bufio.NewWriter(w), p: p, m: &p.Meta, o: o}
-	for i := range p.Samples {
-		r.samples += p.Samples[i].Count
-	}
+	r := newReporter(w, p, o)
 	if len(r.m.Unnamed) == 0 {
 		r.line("Every frame has a name.")
 		return r.out.Flush()
