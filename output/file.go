@@ -16,6 +16,7 @@ import (
 	"github.com/carverauto/serviceradar-profiler/encoding"
 	"github.com/carverauto/serviceradar-profiler/profile"
 	"github.com/carverauto/serviceradar-profiler/session"
+	"github.com/carverauto/serviceradar-profiler/terminal"
 )
 
 // file is one that is written whole or not at all: into a temporary file
@@ -32,6 +33,10 @@ type file struct {
 // format says how a profile is written to it.
 func (o *file) format(f encoding.Format, options encoding.Options) {
 	o.pprof = f.Name == session.FormatPprof
+	if screen := terminal.ScreenOf(o.to); screen != nil {
+		options.Columns, _ = screen.Size()
+		options.Color = screen.Color()
+	}
 	o.encode = func(w io.Writer, p *profile.Profile) error { return f.Write(w, p, options) }
 }
 

@@ -132,7 +132,10 @@ func (p *Progress) End() {
 }
 
 func progressLine(s session.Progress, total time.Duration) string {
-	line := fmt.Sprintf("%v of %v  %d samples", s.Elapsed.Round(100*time.Millisecond), total, s.Samples)
+	line := fmt.Sprintf("%v of %v  %d sample", s.Elapsed.Round(100*time.Millisecond), total, s.Samples)
+	if s.Samples != 1 {
+		line += "s"
+	}
 	if s.Lost > 0 {
 		line += fmt.Sprintf("  %d lost", s.Lost)
 	}

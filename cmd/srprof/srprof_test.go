@@ -254,3 +254,26 @@ func TestProgress(t *testing.T) {
 		}
 	}
 }
+
+// On a terminal a table is as wide as that, and in its colors; NO_COLOR takes
+// those away.
+func TestTerminal(t *testing.T) {
+	needRoot(t)
+	pid := strconv.Itoa(start(t, busyLoop))
+	for _, colors := range []bool{true, false} {
+		c := command(t, "record", "--pid", pid, "--duration", "2s")
+		c.Args = []string{"script", "-qec", "stty cols 60; " + strings.Join(c.Args, " "), "/dev/null"}
+		c.Path, _ = exec.LookPath("script")
+		if !colors {
+			c.Env = append(c.Env, "NO_COLOR=1")
+		}
+		code, text := execute(t, c)
+		const broken = " UTC,\r\n                duration reached\r\n"
+		if code != 0 || !strings.Contains(text, broken) {
+			t.Errorf("exit code %d, want %q in %q", code, broken, text)
+		}
+		if strings.Contains(text, "\x1b[1mFunctions by self samples\x1b[0m") != colors {
+			t.Errorf("colors %v in %q", colors, text)
+		}
+	}
+}
