@@ -14,6 +14,7 @@ import (
 	"github.com/chromedp/chromedp/kb"
 
 	"github.com/carverauto/serviceradar-profiler/encoding/flame"
+	"github.com/carverauto/serviceradar-profiler/profile"
 )
 
 // at is where a node of the known profile is on the page: the middle of the
@@ -151,6 +152,21 @@ func TestHTMLTable(t *testing.T) {
 	b.click(b.center(`document.querySelector("[data-tab-button=graph]")`))
 	is(b, `getComputedStyle(document.querySelector("#functions")).display`, "none")
 	is(b, `document.querySelector("#graph").getBoundingClientRect().width`, 1400.0)
+}
+
+// Go's methods differ at the end of their names: the table has that, too, also in
+// a small window.
+func TestHTMLTableLongNames(t *testing.T) {
+	s := newStacks()
+	for _, name := range []string{"deflate", "findMatch", "writeTokensAndManyMore"} {
+		s.add(100, "worker", frame{"compress/flate.(*compressor)." + name, "goserver", profile.FrameUser})
+	}
+	s.add(50, "worker", frame{"github.com/carverauto/serviceradar/pkg/checker.(*Registry).Lookup", "goserver", profile.FrameUser})
+	b := newTab(t)
+	b.do(chromedp.EmulateViewport(1000, 700))
+	b.open(write(t, "names.html", s.profile(), flame.WriteHTML))
+	b.until(`document.querySelectorAll("#functions tbody tr").length === 4`)
+	is(b, `[...document.querySelectorAll("#functions .label")].filter((l) => l.scrollHeight > l.clientHeight).map((l) => l.textContent).join("; ")`, "")
 }
 
 func TestHTMLTheme(t *testing.T) {

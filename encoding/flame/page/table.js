@@ -70,7 +70,7 @@ class FunctionTable {
       const span = label.appendChild(document.createElement("span"));
       span.className = kind;
       // Lines break between the parts of a name rather than inside one.
-      const parts = kind === "name" ? text.split(/(?<=::|[<,(./])/) : [text];
+      const parts = kind === "name" ? text.split(/(?<=::|[<,./])|(?=\()/) : [text];
       parts.forEach((part, i) => span.append(...(i ? [document.createElement("wbr"), part] : [part])));
     }
     const bar = name.appendChild(document.createElement("i"));
