@@ -102,6 +102,8 @@ func (w *whole) canceled() *session.Error {
 		return nil
 	case unattendedBy:
 		return unattendedError()
+	case revokedBy:
+		return revokedError()
 	}
 	return &session.Error{Code: "canceled", Kind: session.ErrCanceled, Problem: "the session was canceled on request", Remedy: "start another one"}
 }

@@ -27,6 +27,7 @@ func (s *service) reload() (notes []string, err error) {
 	if err := errors.Join(s.gate.SetPolicy(&fresh.Access), s.poller.SetLimits(fresh.Limits), s.poller.SetHosts(reached.hosts(fresh))); err != nil {
 		return nil, fmt.Errorf("%w: %w", daemon.ErrPartly, err)
 	}
+	s.poller.Reconsider()
 	if !reflect.DeepEqual(fresh.Config, s.settings.Config) {
 		if e := s.beginChecking(fresh, reached); e != nil {
 			err = fmt.Errorf("%w: nothing is checked any more: %w", daemon.ErrPartly, e)

@@ -77,6 +77,19 @@ func TestReload(t *testing.T) {
 	if _, err := admin.Cancel(t.Context(), running.ID); !errors.Is(err, fs.ErrPermission) {
 		t.Errorf("a viewer cancels: %v", err)
 	}
+	// Who asked for it may not have it any more.
+	daemons.Until(t, "the session ends", func() bool {
+		now, err := admin.Get(t.Context(), running.ID)
+		if err != nil || now.State.Final() && (now.State != session.StateCanceled || codeOf(now.Err) != "permission_ended") {
+			t.Fatalf("%+v, %v", now, err)
+		}
+		return now.State.Final()
+	})
+	for _, answer := range []string{"revoked", "ended"} {
+		if !strings.Contains(s.poller.Tail(1000), `"answer":"`+answer+`","call":"start","peer":"admin.serviceradar"`) {
+			t.Errorf("the audit lacks that it was %s", answer)
+		}
+	}
 	if hosts, err := admin.Hosts(t.Context(), session.Hosts{All: true}); err != nil || len(hosts) != 1 {
 		t.Errorf("%+v, %v", hosts, err)
 	}
