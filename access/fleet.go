@@ -7,7 +7,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/carverauto/serviceradar-profiler/session"
@@ -79,11 +81,18 @@ func (g *Gate) Processes(ctx context.Context, host string, s session.Selector, m
 		shown, err = f.Processes(ctx, host, s, most)
 		return shown, c.passOn(err)
 	}
-	all, err := f.Processes(ctx, host, s, 0)
-	if err != nil {
-		return nil, c.passOn(err)
+	wanted := s
+	if s.Hottest { // it may be out of scope, and then it is another one
+		wanted = session.Selector{}
 	}
-	shown, err = c.processesInScope(ctx, all, most)
+	all, err := f.Processes(ctx, host, wanted, 0)
+	switch {
+	case err != nil:
+	case s.Hottest:
+		shown, err = c.hottestInScope(ctx, all)
+	default:
+		shown, err = c.processesInScope(ctx, all, most)
+	}
 	return shown, c.passOn(err)
 }
 
@@ -136,6 +145,12 @@ func (g *Gate) Match(ctx context.Context, spec session.Spec) (matches []session.
 	}
 	for i := range matches {
 		m := &matches[i]
+		if m.PIDs, err = c.narrowed(ctx, &spec, m.PIDs); err != nil {
+			if m.Err = asError(err); m.Err == nil {
+				return nil, c.passOn(err)
+			}
+			continue
+		}
 		if refused = c.mayProfileAll(m.PIDs); refused != nil {
 			m.PIDs, m.Err = nil, asError(refused)
 		}
@@ -158,12 +173,51 @@ func (c *call) resolve(ctx context.Context, spec *session.Spec) error {
 		if m.Err != nil {
 			return m.Err
 		}
-		spec.PIDs = append(spec.PIDs, m.PIDs...)
+		pids, err := c.narrowed(ctx, spec, m.PIDs)
+		if err != nil {
+			return err
+		}
+		spec.PIDs = append(spec.PIDs, pids...)
 	}
 	if len(spec.PIDs) == 0 {
 		return fmt.Errorf("%s: no process was named, and no reason", spec.Select.String())
 	}
 	return nil
+}
+
+// narrowed is what a selector means to who may not have all of it. The hottest
+// process is then the hottest one that he may have sampled: anything else stays
+// as it is, to be allowed or refused.
+func (c *call) narrowed(ctx context.Context, spec *session.Spec, pids []int) ([]int, error) {
+	if !spec.Select.Hottest || c.free() || len(pids) != 1 {
+		return pids, nil
+	}
+	if t, err := look(pids[0], 0); err == nil && c.inScope(t) == nil {
+		return pids, nil
+	}
+	f, err := c.g.fleet()
+	if err != nil {
+		return nil, err
+	}
+	all, err := f.Processes(ctx, "", session.Selector{}, 0)
+	if err != nil {
+		return nil, err
+	}
+	shown, err := c.hottestInScope(ctx, all)
+	if err != nil {
+		return nil, err
+	}
+	if len(shown) == 0 {
+		return nil, &session.Error{Code: "host_idle", Kind: fs.ErrNotExist, Problem: fmt.Sprintf("no process of this host that %q may profile uses CPU time just now", c.who.Name()),
+			Remedy: "name a process, or try again when one does; srprof ps lists those that may be profiled"}
+	}
+	return []int{shown[0].PID}, nil
+}
+
+// hottestInScope is the hottest process that may be sampled, of all of them.
+func (c *call) hottestInScope(ctx context.Context, all []session.Process) ([]session.Process, error) {
+	busy := slices.DeleteFunc(all, func(p session.Process) bool { return p.CPU <= 0 || p.Command == "" || session.Ours(p.Command) })
+	return c.processesInScope(ctx, busy, 1)
 }
 
 // mayProfileAll refuses all of them if one is out of scope.

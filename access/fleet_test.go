@@ -7,9 +7,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -17,6 +19,7 @@ import (
 
 	"github.com/carverauto/serviceradar-profiler/access"
 	"github.com/carverauto/serviceradar-profiler/host"
+	"github.com/carverauto/serviceradar-profiler/process"
 	"github.com/carverauto/serviceradar-profiler/profiler"
 	"github.com/carverauto/serviceradar-profiler/session"
 )
@@ -160,6 +163,73 @@ func TestSelectorsInScope(t *testing.T) {
 		t.Errorf("%v are shown", got)
 	}
 	log.waitFor(t, map[string]any{"answer": "allowed", "call": "processes", "selector": "name " + both})
+}
+
+// Who may have some processes only has the hottest of these, and is told nothing
+// of others.
+func TestHottestInScope(t *testing.T) {
+	p := &access.Policy{Roles: map[string][]string{"ops": {"operator"}, "few": {"few"}}, Permissions: map[string][]access.Permission{"few": {"profiling:*"}},
+		Scope: access.Scope{Allow: map[string][]access.Rule{"operator": {{Users: []string{"20001"}}}, "few": {{Users: []string{"20009"}}}}}}
+	g, log := gate(t, p, nil)
+	ops, few := as{g, named("ops")}, as{g, named("few")}
+	path := split(t)
+	for range runtime.NumCPU() { // hotter than anything in scope, as far as there are CPUs
+		target(t, "ready", user(20002, path))
+	}
+	as20001(t, path, fmt.Sprintf("h%d", os.Getpid()))
+	hottest := session.Spec{Select: session.Selector{Hottest: true}, Duration: 20 * time.Second, Frequency: 99}
+	mine := func(what string, pids []int) {
+		t.Helper()
+		if len(pids) != 1 {
+			t.Errorf("%s: %v", what, pids)
+		} else if users, err := process.ReadUsers(pids[0]); err != nil || !slices.Equal(users, []uint32{20001}) {
+			t.Errorf("%s: process %d is of %v, %v", what, pids[0], users, err)
+		}
+	}
+	var started session.Session
+	for name, call := range map[string]func() ([]int, error){
+		"match": func() ([]int, error) {
+			m, err := ops.Match(t.Context(), hottest)
+			if err != nil || m[0].Err == nil {
+				return m[0].PIDs, err
+			}
+			return nil, m[0].Err
+		},
+		"processes": func() (pids []int, err error) {
+			all, err := ops.Processes(t.Context(), "", hottest.Select, 0)
+			for _, p := range all {
+				pids = append(pids, p.PID)
+			}
+			return pids, err
+		},
+		"start": func() (_ []int, err error) {
+			started, err = ops.Start(t.Context(), hottest)
+			return started.Spec.PIDs, err
+		},
+	} {
+		var pids []int
+		for end := time.Now().Add(2 * time.Minute); len(pids) == 0 && time.Now().Before(end); { // it may have had no CPU just then
+			var e *session.Error
+			var err error
+			if pids, err = call(); err != nil && !(errors.As(err, &e) && e.Code == "host_idle") {
+				t.Fatalf("%s: %v", name, err)
+			}
+		}
+		mine(name, pids)
+	}
+	line := log.waitFor(t, map[string]any{"answer": "allowed", "call": "start", "selector": "the hottest process", "session": string(started.ID)})
+	if got, err := json.Marshal(line["targets"]); err != nil || strings.Contains(string(got), `"20002"`) || !strings.Contains(string(got), `"20001"`) {
+		t.Errorf("targets %s, %v", got, err)
+	}
+	for call, err := range map[string]error{
+		"start": func() error { _, err := few.Start(t.Context(), hottest); return err }(),
+		"match": func() error { m, err := few.Match(t.Context(), hottest); return errors.Join(err, m[0].Err) }(),
+	} {
+		var e *session.Error
+		if !errors.As(err, &e) || e.Code != "host_idle" || !errors.Is(err, fs.ErrNotExist) || strings.Contains(err.Error(), "20002") {
+			t.Errorf("%s: %v", call, err)
+		}
+	}
 }
 
 // several are hosts that have the same sessions: to a gate they are different.

@@ -9,7 +9,6 @@ import (
 	"io/fs"
 	"os"
 	"path"
-	"slices"
 	"strings"
 
 	"github.com/carverauto/serviceradar-profiler/process"
@@ -167,12 +166,7 @@ func likeness(pattern, name string) fit {
 	return not
 }
 
-// programs are ours.
-var programs = []string{"serviceradar-profiler", "serviceradar-profiler-agent", "serviceradar-profiler-poller", "srprof"}
-
-func ours(p *process.Stat) bool {
-	return p.PID == os.Getpid() || slices.Contains(programs, path.Base(executable(p)))
-}
+func ours(p *process.Stat) bool { return p.PID == os.Getpid() || session.Ours(executable(p)) }
 
 // none says that a selector means nothing here.
 func none(s *session.Selector) error {

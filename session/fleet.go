@@ -4,6 +4,8 @@ package session
 
 import (
 	"context"
+	"path"
+	"slices"
 	"time"
 
 	"github.com/carverauto/serviceradar-profiler/profile"
@@ -73,6 +75,13 @@ type Process struct {
 	Threads   int       `json:"threads"`
 	Started   time.Time `json:"started,omitzero"`
 }
+
+// programs are ours.
+var programs = []string{"serviceradar-profiler", "serviceradar-profiler-agent", "serviceradar-profiler-poller", "srprof"}
+
+// Ours says whether a command, by its path, is one of our programs: they work
+// because they are asked, and so they are meant only by who names just them.
+func Ours(command string) bool { return slices.Contains(programs, path.Base(command)) }
 
 // Match is what a spec means on one host.
 type Match struct {
