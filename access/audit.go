@@ -6,7 +6,9 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 
+	"github.com/carverauto/serviceradar-profiler/profile"
 	"github.com/carverauto/serviceradar-profiler/session"
 )
 
@@ -42,12 +44,36 @@ func (c *call) revoked(t *target, err error) {
 
 // ended writes down the end of a session that was allowed.
 func (c *call) ended(s *session.Session) {
-	attrs := append(c.attrs("ended"), slog.String("session", string(s.ID)), slog.String("state", string(s.State)),
+	attrs := append(c.with(s.Targets).attrs("ended"), slog.String("session", string(s.ID)), slog.String("state", string(s.State)),
 		slog.Float64("seconds", s.Progress.Elapsed.Seconds()), slog.Uint64("samples", s.Progress.Samples))
 	if s.Err != nil {
 		attrs = append(attrs, slog.String("code", s.Err.Code))
 	}
 	c.write(slog.LevelInfo, attrs)
+}
+
+// with is a call with the targets that its session came to have: what a selector
+// means may be something else by its turn.
+func (c *call) with(sampled []profile.Target) *call {
+	if c.g.remote || c.spec.Select.Empty() {
+		return c
+	}
+	came := *c
+	came.targets = nil
+	for _, s := range sampled {
+		i := slices.IndexFunc(c.targets, func(t *target) bool { return t.PID == s.PID })
+		switch {
+		case i >= 0:
+			came.targets = append(came.targets, c.targets[i])
+		default:
+			t, err := look(s.PID, 0)
+			if err != nil || t.Name != s.Name { // it is gone
+				t = &target{PID: s.PID, Name: s.Name}
+			}
+			came.targets = append(came.targets, t)
+		}
+	}
+	return &came
 }
 
 func (c *call) attrs(answer string) []slog.Attr {

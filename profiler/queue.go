@@ -24,6 +24,7 @@ func (s *Sessions) begin(r *run) {
 // enqueue makes a session wait for a place.
 func (s *Sessions) enqueue(r *run) {
 	s.queue = append(s.queue, r)
+	r.waited = true
 	r.now.Position = len(s.queue)
 	s.bound(r)
 	r.settle(nil)

@@ -34,6 +34,10 @@ type Sessions struct {
 	// when it has ended. It is called under the lock: it must be quick, and ask
 	// nothing here. Set it before the first session.
 	Changed func(Change)
+	// Resolve, if it is not nil, finds the processes that a selector means: of
+	// sessions that had to wait for their turn, by then. Set it before the first
+	// session.
+	Resolve func(context.Context, session.Selector) ([]int, error)
 
 	recorder *Recorder
 	limits   Limits
@@ -99,6 +103,7 @@ type run struct {
 	guards    []session.Guard // of the requests that it serves; nil for one that has none
 	requests  []string        // the RequestIDs that led here
 	anonymous bool            // a request without one did
+	waited    bool            // for its turn
 
 	settled chan struct{} // closed when Start has its answer
 	refused error         // that answer, if it is an error: then there is no session

@@ -3,8 +3,11 @@
 package profiler_test
 
 import (
+	"context"
 	"errors"
 	"io/fs"
+	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -56,5 +59,52 @@ func TestChosenMayExit(t *testing.T) {
 	}
 	if _, err := s.Start(t.Context(), session.Spec{Select: session.Selector{Name: "split"}, Frequency: 99, Duration: time.Second}); !errors.Is(err, session.ErrInvalid) {
 		t.Errorf("a selector that nobody resolved: %v", err)
+	}
+}
+
+// What a selector means is found again when the turn of a session comes that had
+// to wait: what was started anew meanwhile is sampled, by leave of who asked.
+func TestChosenAgain(t *testing.T) {
+	needs(t, "gcc")
+	s := sessions(t, func(l *profiler.Limits) { l.MaxConcurrentSessions = 1 })
+	var now atomic.Pointer[[]int]
+	s.Resolve = func(_ context.Context, of session.Selector) ([]int, error) {
+		if of.Name != "split" {
+			t.Errorf("%s is looked for", of.String())
+		}
+		if pids := now.Load(); pids != nil {
+			return *pids, nil
+		}
+		return nil, &session.Error{Code: "no_such_process", Kind: fs.ErrNotExist, Problem: "none has the name", Remedy: "look again"}
+	}
+	first, before, after := busy(t), busy(t), busy(t)
+	runs := started(t, s, chosen(first.PID))
+	if runs.State != session.StateRunning || runs.Spec.PIDs[0] != first.PID {
+		t.Fatalf("%+v", runs)
+	}
+	waits := started(t, s, chosen(before.PID))
+	hot := chosen(before.PID)
+	hot.Select = session.Selector{Hottest: true}
+	hottest := started(t, s, hot)
+	lonely := chosen(before.PID)
+	lonely.Frequency = 49
+	nobody := started(t, s, lonely)
+	if waits.State != session.StatePending || hottest.State != session.StatePending || nobody.State != session.StatePending {
+		t.Fatalf("%+v, %+v, %+v", waits, hottest, nobody)
+	}
+	before.Stop()
+	now.Store(&[]int{after.PID})
+	first.Stop()
+	got := until(t, s, waits.ID, sampled)
+	if len(got.Targets) != 1 || got.Targets[0].PID != after.PID || !slices.Equal(got.Spec.PIDs, []int{after.PID}) {
+		t.Errorf("%+v", got)
+	}
+	now.Store(nil)
+	after.Stop()
+	if last := until(t, s, hottest.ID, over); last.State != session.StateFailed || last.Err.Code != "process_exited" {
+		t.Errorf("%+v", last)
+	}
+	if last := until(t, s, nobody.ID, over); last.State != session.StateFailed || last.Err.Code != "no_such_process" {
+		t.Errorf("%+v", last)
 	}
 }

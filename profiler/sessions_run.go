@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"runtime/debug"
 	"slices"
@@ -100,42 +99,21 @@ func (s *Sessions) guarded(r *run, do func() error) (err error) {
 
 // open turns sampling on. It returns the recording also when that failed.
 func (s *Sessions) open(r *run) (*Recording, error) {
-	s.mu.Lock()
-	spec := r.now.Spec
-	s.mu.Unlock()
-	if !spec.Select.Empty() {
-		spec.PIDs = stillThere(r.targets)
-	}
-	if len(spec.PIDs) == 0 {
-		return nil, exitedBefore(r.targets[0])
+	spec, targets, err := s.meant(r)
+	if err != nil {
+		return nil, err
 	}
 	rec, err := s.recorder.Open(spec)
 	if err != nil {
 		return nil, err
 	}
-	for _, id := range r.targets {
+	for _, id := range targets {
 		if spec.Select.Empty() && !id.Running() {
 			return rec, exitedBefore(id)
 		}
 	}
 	rec.Permit(func(id process.ID) error { return s.permit(r, id) })
 	return rec, rec.Start()
-}
-
-// stillThere are those of the processes that a selector chose which are the
-// same by now.
-func stillThere(chosen []process.ID) (pids []int) {
-	for _, id := range chosen {
-		if id.Running() {
-			pids = append(pids, id.PID)
-		}
-	}
-	return pids
-}
-
-func exitedBefore(id process.ID) error {
-	return &session.Error{Code: "process_exited", Kind: fs.ErrNotExist,
-		Problem: fmt.Sprintf("process %d exited before its session began", id.PID), Remedy: "ps -e lists the running ones; one with the same PID is another process"}
 }
 
 // notBegun ends a session that could not start. Who still waits in Start is

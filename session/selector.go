@@ -9,7 +9,8 @@ import (
 )
 
 // Selector says which processes of a host are meant, where their PIDs are not
-// known. It is resolved on the host, when sampling is to begin. Exactly one of
+// known. It is resolved on the host, when sampling is to begin; the hottest
+// process is the one that was when it was asked for there. Exactly one of
 // its fields is set; the zero value means none.
 type Selector struct {
 	// Name of the process, as ps shows it, or of its executable. It may be a

@@ -92,6 +92,7 @@ func (s *service) prepare() (err error) {
 		return err
 	}
 	s.sessions.Log = s.Log
+	s.sessions.Resolve = host.Resolve
 	s.sessions.Changed = func(c profiler.Change) { s.Metrics.Session(&c.Session, c.Turn, c.Meta) }
 	here := host.New(s.Tracing.Runner(s.sessions), host.Options{Version: version.String(), Requested: s.sessions.Requested, Check: s.sessions.Check,
 		Health: func() host.Health { return host.Health(s.sessions.Health()) }})
