@@ -226,7 +226,8 @@ func TestStorm(t *testing.T) {
 	go func() { defer close(over); f.trouble(stop) }()
 	var ids []session.ID
 	for i := range sessions {
-		spec := session.Spec{PIDs: []int{pids[i%len(pids)]}, Duration: time.Duration(200+rand.IntN(1500)) * time.Millisecond,
+		// No two ask for the same, or they are one session.
+		spec := session.Spec{PIDs: []int{pids[i%len(pids)]}, Duration: time.Duration(200+rand.IntN(1500))*time.Millisecond + time.Duration(i)*time.Microsecond,
 			Frequency: 199, Hosts: on(f.hosts[i%2].name), RequestID: fmt.Sprintf("storm-%d", i)}
 		ids = append(ids, f.start(spec).ID)
 		if again := f.start(spec); again.ID != ids[i] { // as a client does that got no answer
