@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"log/slog"
+	"math"
 	"net"
 	"os"
 	"path/filepath"
@@ -268,6 +269,22 @@ func TestSessionGoesOn(t *testing.T) {
 			t.Fatal(r.err)
 		}
 		time.Sleep(50 * time.Millisecond)
+	}
+	var table struct {
+		Session   struct{ ID, State string }
+		Samples   uint64
+		Functions []struct {
+			Function    string
+			Self, Total uint64
+			SelfPercent float64 `json:"self_percent"`
+		}
+	}
+	if err := json.Unmarshal([]byte(s.expect(exitOK, nil, "top", id, "-n", "2", "-o", "json").out), &table); err != nil {
+		t.Fatal(err)
+	}
+	if f := table.Functions; table.Session.ID != id || table.Session.State != "running" || len(f) != 2 || f[0].Self < f[1].Self || f[0].Total < f[0].Self ||
+		math.Abs(f[0].SelfPercent-100*float64(f[0].Self)/float64(table.Samples)) > 0.01 {
+		t.Errorf("%+v", table)
 	}
 	s.expect(exitOK, []string{"the session still runs", "hot_a"}, "fetch", id)
 	s.expect(exitNotPermitted, []string{"[not_permitted]"}, "cancel", id, "--identity", "poller")
