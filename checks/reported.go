@@ -68,6 +68,13 @@ func (r *reported) set(check string, slot int64) {
 	r.changed = true
 }
 
+// setBack is for clocks that were ahead.
+func (r *reported) setBack(check string, slot int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.content.Slots[check], r.changed = slot, true
+}
+
 // keep forgets the checks that are none any more.
 func (r *reported) keep(checks map[string]bool) {
 	r.mu.Lock()

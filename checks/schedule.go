@@ -108,6 +108,11 @@ func hash(text string, digits int) string {
 func (s *schedule) step(ctx context.Context, a *agent) *finding {
 	began := time.Now()
 	now := s.slot(began)
+	if before := now - int64(s.every/time.Second); s.last > now+int64(s.every/time.Second) { // the clock was ahead, and is not any more
+		s.checks.log.Warn("scheduled profiles were reported of times to come: the clock was set back", "agent", a.name, "check", s.check.Name)
+		s.last = before
+		s.checks.reported.setBack(s.key, before)
+	}
 	s.adopt(ctx, now)
 	if s.begun == 0 && now > s.last {
 		s.turn, s.problem = turn{begun: now}, nil

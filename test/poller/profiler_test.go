@@ -8,6 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -219,6 +221,30 @@ func TestScheduleAcrossRestarts(t *testing.T) {
 		t.Errorf("%v", o)
 	}
 	until(t, "it goes on with the next slot", func() bool { return len(f.running()) == 1 })
+}
+
+// A clock that was ahead once, as it is on hosts that start without the time, does
+// not keep a schedule from going on until that time comes.
+func TestClockWasAhead(t *testing.T) {
+	t.Parallel()
+	certs, dir := certificates(t), t.TempDir()
+	core, a, f := newCore(t, certs), newAgent(t, certs, nil), &fleet{}
+	ahead := fmt.Sprintf(`{"slots": {"web1/ebpf-results": %d}}`, time.Now().AddDate(1, 0, 0).Unix())
+	if err := os.WriteFile(filepath.Join(dir, "reported.json"), []byte(ahead), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	options := pollerOptions{certs: certs, fleet: f, dir: dir, config: configured(core, 100*time.Millisecond, map[string]*agent{"web1": a}, scheduled(24*time.Hour, `{"pid": 7}`))}
+	_, end := poll(t, options)
+	until(t, "a session runs", func() bool { return len(f.running()) == 1 })
+	f.end(f.running()[0], "main 1\n", nil)
+	core.waitFor(t, "web1", "ebpf-results", 0)
+	end()
+	poll(t, options)
+	before := len(core.all())
+	until(t, "it polls", func() bool { return len(core.all()) > before+3 })
+	if core.find("", "ebpf-results", 1) != nil || len(f.started()) != 1 {
+		t.Error("the slot is begun again")
+	}
 }
 
 // What cannot be profiled is reported with its reason, once a slot.
