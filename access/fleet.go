@@ -177,7 +177,7 @@ func (c *call) resolve(ctx context.Context, spec *session.Spec) error {
 		if err != nil {
 			return err
 		}
-		spec.PIDs = append(spec.PIDs, pids...)
+		spec.PIDs, spec.Again = append(spec.PIDs, pids...), true
 	}
 	if len(spec.PIDs) == 0 {
 		return fmt.Errorf("%s: no process was named, and no reason", spec.Select.String())

@@ -82,8 +82,18 @@ func (g *Gate) Start(ctx context.Context, spec session.Spec) (started session.Se
 	if err := c.mayProfileAll(spec.PIDs); err != nil {
 		return session.Session{}, err
 	}
-	started, err = g.runner.Start(session.WithGuard(ctx, &guard{c}), spec)
+	started, err = g.runner.Start(session.WithGuard(ctx, &guard{c}), c.passedOn(spec))
 	return started, c.passOn(err)
+}
+
+// passedOn is a spec whose processes were found here, as it is passed on: whose
+// guard need not look at them, may have others by the session's turn, also in
+// another process.
+func (c *call) passedOn(spec session.Spec) session.Spec {
+	if spec.Again && !spec.Select.Hottest && c.free() {
+		spec.PIDs = nil
+	}
+	return spec
 }
 
 // Get lets through who may read.

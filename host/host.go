@@ -206,7 +206,7 @@ func (h *Host) Start(ctx context.Context, spec session.Spec) (session.Session, e
 		if err != nil {
 			return session.Session{}, err
 		}
-		spec.PIDs = pids
+		spec.PIDs, spec.Again = pids, true
 	}
 	return h.Runner.Start(ctx, spec)
 }

@@ -22,7 +22,7 @@ func (s *Sessions) meant(r *run) (session.Spec, []process.ID, error) {
 	if spec.Select.Empty() {
 		return spec, targets, nil
 	}
-	if !waited || spec.Select.Hottest || s.Resolve == nil {
+	if !waited || !spec.Again || spec.Select.Hottest || s.Resolve == nil {
 		if spec.PIDs = stillThere(targets); len(spec.PIDs) == 0 {
 			return spec, nil, exitedBefore(targets[0])
 		}

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/carverauto/serviceradar-profiler/profile"
 	"github.com/carverauto/serviceradar-profiler/profiler"
 	"github.com/carverauto/serviceradar-profiler/session"
 )
@@ -82,14 +83,21 @@ func TestChosenAgain(t *testing.T) {
 	if runs.State != session.StateRunning || runs.Spec.PIDs[0] != first.PID {
 		t.Fatalf("%+v", runs)
 	}
-	waits := started(t, s, chosen(before.PID))
-	hot := chosen(before.PID)
+	again := func(frequency profile.Frequency) session.Spec {
+		spec := chosen(before.PID)
+		spec.Again, spec.Frequency = true, frequency
+		return spec
+	}
+	waits := started(t, s, again(99))
+	hot := again(39)
 	hot.Select = session.Selector{Hottest: true}
 	hottest := started(t, s, hot)
-	lonely := chosen(before.PID)
-	lonely.Frequency = 49
+	fixed := chosen(before.PID) // somebody else has decided who it is
+	fixed.Frequency = 29
+	decided := started(t, s, fixed)
+	lonely := again(49)
 	nobody := started(t, s, lonely)
-	if waits.State != session.StatePending || hottest.State != session.StatePending || nobody.State != session.StatePending {
+	if decided.State != session.StatePending || waits.State != session.StatePending || hottest.State != session.StatePending || nobody.State != session.StatePending {
 		t.Fatalf("%+v, %+v, %+v", waits, hottest, nobody)
 	}
 	before.Stop()
@@ -101,8 +109,10 @@ func TestChosenAgain(t *testing.T) {
 	}
 	now.Store(nil)
 	after.Stop()
-	if last := until(t, s, hottest.ID, over); last.State != session.StateFailed || last.Err.Code != "process_exited" {
-		t.Errorf("%+v", last)
+	for _, id := range []session.ID{hottest.ID, decided.ID} {
+		if last := until(t, s, id, over); last.State != session.StateFailed || last.Err.Code != "process_exited" {
+			t.Errorf("%+v", last)
+		}
 	}
 	if last := until(t, s, nobody.ID, over); last.State != session.StateFailed || last.Err.Code != "no_such_process" {
 		t.Errorf("%+v", last)

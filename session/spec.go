@@ -59,6 +59,10 @@ type Spec struct {
 	// another one refuses: a request that is repeated, maybe by somebody on the
 	// way, never runs in two of them. Empty means any.
 	Instance string `json:"instance,omitempty"`
+	// Again says that PIDs are what Select means just now, and may be found again
+	// when the turn of a session comes that had to wait. It stays in this process:
+	// what another one has chosen, and decided about, is not changed.
+	Again bool `json:"-"`
 }
 
 // Same says whether two specs ask for the same samples, whoever asks.
