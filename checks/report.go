@@ -50,14 +50,8 @@ func (c *Checks) report(began time.Time) {
 	if c.put(queue.Summary, &summary) {
 		told = append(told, tellLosses)
 	}
-	for _, f := range results {
-		if c.put(queue.Result, &entry{Poll: poll, Services: []serviceradar.ServiceStatus{f.service}}) {
-			if f.told != nil {
-				told = append(told, f.told)
-			}
-		} else if f.lost != nil {
-			f.lost()
-		}
+	for _, group := range grouped(results) {
+		told = append(told, c.putResults(poll, group)...)
 	}
 	for _, tell := range told {
 		tell()
@@ -67,6 +61,44 @@ func (c *Checks) report(began time.Time) {
 	}
 	c.log.Debug("polled", "services", len(findings), "seconds", time.Since(began).Seconds())
 	c.tellDropped()
+}
+
+// groupBytes is how large the messages in one entry of results may be together.
+// To write an entry takes two flushes of the disk, and thousands of agents may
+// have results in each poll; what goes when the queue is full should be little
+// all the same.
+const groupBytes = 256 << 10
+
+// grouped are results that go into the queue together.
+func grouped(results []*finding) (groups [][]*finding) {
+	size := 0
+	for _, f := range results {
+		size += len(f.service.Message)
+		if len(groups) == 0 || size > groupBytes {
+			groups, size = append(groups, nil), len(f.service.Message)
+		}
+		last := &groups[len(groups)-1]
+		*last = append(*last, f)
+	}
+	return groups
+}
+
+// putResults writes results down. It returns whom to tell that this is done.
+func (c *Checks) putResults(poll int64, group []*finding) (told []func()) {
+	e := entry{Poll: poll}
+	for _, f := range group {
+		e.Services = append(e.Services, f.service)
+	}
+	kept := c.put(queue.Result, &e)
+	for _, f := range group {
+		switch {
+		case kept && f.told != nil:
+			told = append(told, f.told)
+		case !kept && f.lost != nil:
+			f.lost()
+		}
+	}
+	return told
 }
 
 // put writes an entry down. When that is not possible it is sent nevertheless,
@@ -107,9 +139,9 @@ func (c *Checks) losses() ([]serviceradar.ServiceStatus, func()) {
 // Dropped counts what was not kept until core was there.
 type Dropped struct {
 	Summaries uint64 `json:"summaries"` // of one poll each
-	Results   uint64 `json:"results"`
-	Refused   uint64 `json:"refused"` // core will never take them; or neither the disk nor core took them
-	Damaged   uint64 `json:"damaged"` // on disk
+	Results   uint64 `json:"results"`   // entries of them: see groupBytes
+	Refused   uint64 `json:"refused"`   // core will never take them; or neither the disk nor core took them
+	Damaged   uint64 `json:"damaged"`   // on disk
 }
 
 // outbox is how it stands with telling core.

@@ -192,13 +192,28 @@ func (r *StatusReport) streamed() bool {
 }
 
 // parts are the reports that one is sent as: mostly itself. What is too large
-// for one message and has services of one name and type twice is divided so that
-// each part has them once. The last part is the largest, because core shows the
-// services of the last report; and of one service the newest comes last.
+// for one message and has services of one name and type twice is divided,
+// whichever way takes fewer calls. Core shows the services of the last part, so
+// none is made smaller than it has to be; and of one service the newest comes
+// last.
 func (r *StatusReport) parts() []*StatusReport {
 	if r.size() <= maxUnaryBytes || r.unique() {
 		return []*StatusReport{r}
 	}
+	once, pieces := r.once(), r.pieces()
+	if len(pieces) < len(once) {
+		return pieces
+	}
+	return once
+}
+
+func (r *StatusReport) without() *StatusReport {
+	return &StatusReport{PollerID: r.PollerID, Partition: r.Partition, SourceIP: r.SourceIP, Time: r.Time}
+}
+
+// once divides a report so that each part has a name and type once, and can be
+// streamed: for few agents with large messages. The last part is the largest.
+func (r *StatusReport) once() []*StatusReport {
 	var parts []*StatusReport // the last one first, and so are their services
 	next := map[serviceKey]int{}
 	for i := len(r.Services) - 1; i >= 0; i-- {
@@ -207,13 +222,32 @@ func (r *StatusReport) parts() []*StatusReport {
 		n := next[key]
 		next[key]++
 		if n == len(parts) {
-			parts = append(parts, &StatusReport{PollerID: r.PollerID, Partition: r.Partition, SourceIP: r.SourceIP, Time: r.Time})
+			parts = append(parts, r.without())
 		}
 		parts[n].Services = append(parts[n].Services, s)
 	}
 	slices.Reverse(parts)
 	for _, p := range parts {
 		slices.Reverse(p.Services)
+	}
+	return parts
+}
+
+// pieces divides a report into parts for one message each, all about as large:
+// for many agents. What is too large for that by itself is one that is streamed.
+func (r *StatusReport) pieces() []*StatusReport {
+	all := r.size()
+	enough := all / ((all + maxUnaryBytes - 1) / maxUnaryBytes)
+	var parts []*StatusReport
+	size := 0
+	for _, s := range r.Services {
+		more := len(s.Message) + serviceOverhead
+		if len(parts) == 0 || size >= enough || size+more > maxUnaryBytes {
+			parts, size = append(parts, r.without()), 0
+		}
+		last := parts[len(parts)-1]
+		last.Services = append(last.Services, s)
+		size += more
 	}
 	return parts
 }

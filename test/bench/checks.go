@@ -22,7 +22,7 @@ import (
 
 const (
 	checksStatus = 3 // status checks an agent, in each poll
-	checksPolls  = 4 // whole ones that are looked at
+	checksPolls  = 3 // whole ones that are looked at
 )
 
 // checks measures the loop of ServiceRadar's checks: one poller with more and
@@ -48,7 +48,7 @@ func (b *bench) checkSizes() []int {
 	if b.quick {
 		return []int{50, 500}
 	}
-	return []int{50, 1000, 5000}
+	return []int{100, 1000, 5000}
 }
 
 func (b *bench) checkInterval() time.Duration {

@@ -125,6 +125,42 @@ func TestSameNames(t *testing.T) {
 	}
 }
 
+// A report of many agents goes in as few messages as it takes, each service
+// once.
+func TestManyAgents(t *testing.T) {
+	t.Parallel()
+	certs := certificates(t)
+	const size, checksEach = 20_000, 30
+	core := newCore(t, certs)
+	agents := map[string]*agent{}
+	for _, mark := range []string{"a", "b", "c", "d"} {
+		agents["web-"+mark] = sized(t, certs, mark, size)
+	}
+	_, end := poll(t, pollerOptions{certs: certs, config: configured(core, never, agents, named(checksEach)...)})
+	services := func() (n int) {
+		for _, r := range core.all() {
+			n += len(r.services)
+		}
+		return n
+	}
+	want := len(agents) * checksEach
+	until(t, "core gets all services", func() bool { return services() >= want })
+	end()
+	all := core.all()
+	seen := map[string]bool{}
+	for _, r := range all {
+		if r.unary == nil || len(r.services) < want/len(all)-2 {
+			t.Errorf("a report of %d services in %d, streamed: %v", len(r.services), len(all), r.unary == nil)
+		}
+		for _, s := range r.services {
+			seen[s.GetAgentId()+s.GetServiceName()] = true
+		}
+	}
+	if len(all) != 3 || services() != want || len(seen) != want { // 2.4 MB
+		t.Errorf("%d reports with %d services, %d different ones of %d", len(all), services(), len(seen), want)
+	}
+}
+
 // A poller that finds nothing says so: core knows by that that it lives.
 func TestHeartbeat(t *testing.T) {
 	t.Parallel()
