@@ -96,11 +96,14 @@ func (h Host) system() system {
 		return system{}
 	}
 	defer f.Close()
-	ids := ""
+	ids, suite := "", ""
 	for in := bufio.NewScanner(io.LimitReader(f, 64<<10)); in.Scan(); {
 		key, value, _ := strings.Cut(in.Text(), "=")
 		if key == "ID" || key == "ID_LIKE" {
 			ids += " " + strings.Trim(value, `"'`)
+		}
+		if key == "VERSION_CODENAME" {
+			suite = " (suite " + strings.Trim(value, `"'`) + "-debug)" // as sources.list has it
 		}
 	}
 	for _, id := range strings.Fields(ids) {
@@ -108,7 +111,7 @@ func (h Host) system() system {
 		case "ubuntu":
 			return system{true, "ddebs.ubuntu.com"}
 		case "debian":
-			return system{true, "the archive debian-debug"}
+			return system{true, "the archive debian-debug" + suite}
 		}
 	}
 	return system{}

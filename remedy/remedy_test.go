@@ -65,6 +65,9 @@ func TestFill(t *testing.T) {
 	stripped := profile.Unnamed{Path: path, BuildID: id, Reason: profile.ReasonStripped}
 	check("Debian", debian, stripped, "install libssl3-dbgsym from the archive debian-debug")
 
+	named, _ := host(t, bookworm+"VERSION_CODENAME=bookworm\n", "var/lib/dpkg/info/libssl3:amd64.list", lists)
+	check("Debian with a code name", named, stripped, "install libssl3-dbgsym from the archive debian-debug (suite bookworm-debug)")
+
 	merged, id := host(t, bookworm, "var/lib/dpkg/info/libc6:amd64.list", strings.ReplaceAll(lists, "/usr/lib/x", "/lib/x"))
 	check("merged /usr", merged, profile.Unnamed{Path: path, BuildID: id, Reason: profile.ReasonNotCovered},
 		"install libc6-dbg")
