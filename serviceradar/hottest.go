@@ -29,13 +29,14 @@ func eachLine(text io.Reader, each func(line []byte) error) error {
 	return in.Err()
 }
 
-// jsonSize is how many bytes a line and its end take in a JSON string, at most:
-// encoding/json also escapes what HTML would.
-func jsonSize(line []byte) int {
+// jsonSize is how many bytes a line takes in a JSON string, its end included and
+// at most: encoding/json also escapes what HTML would.
+func jsonSize[T []byte | string](line T) int {
 	n := len(`\n`)
-	for _, c := range line {
-		switch {
-		case c == '"', c == '\\':
+	for i := range len(line) {
+		switch c := line[i]; {
+		case c == '\n' && i == len(line)-1: // is counted
+		case c == '"', c == '\\', c == '\n':
 			n += 2
 		case c < ' ', c >= 0x7f, c == '<', c == '>', c == '&':
 			n += 6
@@ -47,7 +48,7 @@ func jsonSize(line []byte) int {
 }
 
 // hottest keeps those lines with the highest counts for which there is room,
-// and never has more than twice that in memory.
+// and never has more than half as much again in memory.
 type hottest struct {
 	room    int    // as lines count in JSON
 	stacks  int    // of all lines
@@ -84,7 +85,7 @@ func (h *hottest) add(line []byte) error {
 		return nil
 	}
 	h.kept = append(h.kept, hotLine{string(line), count, size, h.stacks})
-	if h.size += size; h.size > 2*h.room {
+	if h.size += size; h.size > h.room+h.room/2 {
 		h.cut()
 	}
 	return nil
@@ -103,6 +104,14 @@ func (h *hottest) cut() {
 		}
 		h.size += l.size
 	}
+}
+
+// length is that of all lines that are kept, with their ends.
+func (h *hottest) length() (n int) {
+	for _, l := range h.kept {
+		n += len(l.text) + 1
+	}
+	return n
 }
 
 func hotter(a, b hotLine) int { return cmp.Or(cmp.Compare(b.count, a.count), cmp.Compare(a.at, b.at)) }

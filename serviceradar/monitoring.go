@@ -112,7 +112,7 @@ func (m *monitoringServer) GetResults(ctx context.Context, in *monitoring.Result
 	if err != nil { // without a sequence, so that it is asked for again
 		a, r = asked{}, m.failed(err)
 	}
-	data, err := json.Marshal(r)
+	data, err := encoded(r, r)
 	if err != nil {
 		return nil, status.Error(codes.Internal, err.Error())
 	}

@@ -269,7 +269,7 @@ func TestCheckStream(t *testing.T) {
 		{&monitoring.ResultsRequest{}, 1, idNew, f.texts[idNew]},
 		{&monitoring.ResultsRequest{ServiceType: "grpc", Details: "[::1]:50084"}, 1, idNew, f.texts[idNew]},
 		{&monitoring.ResultsRequest{LastSequence: string(idNew)}, 1, idNew, ""},
-		{&monitoring.ResultsRequest{Details: `{"pid":41}`}, 4, idOld, f.texts[idOld]},
+		{&monitoring.ResultsRequest{Details: `{"pid":41}`}, 11, idOld, f.texts[idOld]},
 		{&monitoring.ResultsRequest{Details: `{"pid":44}`}, 1, idNever, ""},
 		{&monitoring.ResultsRequest{Details: `{"pid":45}`}, 1, idEmpty, ""},
 		{&monitoring.ResultsRequest{Details: `{"pid":47}`}, 1, "", ""},
@@ -299,6 +299,27 @@ func TestCheckStream(t *testing.T) {
 	}
 }
 
+// With its text put into its place an object is as encoding/json writes it, and
+// what pollers can carry in one chunk is not cut.
+func TestTextInItsPlace(t *testing.T) {
+	r := &results{Available: true, Hostname: `"folded":"\u0000"`, Error: "\x00", SessionID: idNew, Folded: "main;a<b>&\"c\\ 1\nmain;\xff\u2028 2\n\nmain;x 3"}
+	want, err := json.Marshal(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := encoded(r, r); err != nil || string(got) != string(want) {
+		t.Errorf("%v\n%s\n%s", err, got, want)
+	}
+	for _, c := range []struct{ stacks, chunks int }{{13_000, 1}, {16_000, 1}, {40_000, 7}} {
+		f := example()
+		f.texts[idNew] = stacks(c.stacks, 4)
+		conn, _ := serve(t, f, remote.Limits{})
+		if chunks, err := streamed(t, conn, &monitoring.ResultsRequest{}); err != nil || len(chunks) != c.chunks {
+			t.Errorf("%d bytes are sent in %d chunks: %v", len(f.texts[idNew]), len(chunks), err)
+		}
+	}
+}
+
 // Whatever a line is made of, no more room is taken for it than was counted.
 func FuzzJSONSize(f *testing.F) {
 	f.Add("main;std::vector<int>;\"\\&\x00\x7f\u2028\xff… 12")
@@ -307,7 +328,8 @@ func FuzzJSONSize(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if n := jsonSize([]byte(line)); len(data)-2 > n {
+		n := jsonSize(line + "\n")
+		if len(data)-2 > n || !strings.HasSuffix(line, "\n") && jsonSize([]byte(line)) != n {
 			t.Errorf("%q takes %d, counted were %d", line, len(data)-2, n)
 		}
 	})

@@ -4,9 +4,9 @@ package serviceradar
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"io"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc"
@@ -76,8 +76,14 @@ func (m *monitoringServer) stream(ctx context.Context, p *pieces, in *monitoring
 	return p.sendText(r, content.Body, ends)
 }
 
+// pieceRoom is what one of several chunks has for text. ServiceRadar's own cut
+// there, too.
+const pieceRoom = 1 << 20
+
 // divide finds where the text has to be cut so that each piece has room in a
-// chunk. It reads all of it for that: the first chunk says how many there are.
+// chunk: the whole in one chunk as pollers can carry it, since some take no more
+// than one, or else in small ones. It reads all of it for that: the first chunk
+// says how many there are.
 func (m *monitoringServer) divide(ctx context.Context, r *results) (ends []int64, digest string, err error) {
 	content, err := m.fetch(ctx, r)
 	if content == nil {
@@ -89,19 +95,23 @@ func (m *monitoringServer) divide(ctx context.Context, r *results) (ends []int64
 		return nil, "", err
 	}
 	var at int64
-	size := 0
+	size, all := 0, 0
 	err = eachLine(content.Body, func(line []byte) error {
 		n := jsonSize(line)
+		all += n
 		if n > room {
 			return &session.Error{Code: "too_large", Kind: session.ErrTooLarge, Problem: "the profile has a stack that is too long for a chunk",
 				Remedy: "fetch it with srprof"}
 		}
-		if size+n > room {
+		if size > 0 && size+n > pieceRoom {
 			ends, size = append(ends, at), 0
 		}
 		at, size = at+int64(len(line))+1, size+n
 		return nil
 	})
+	if all <= room {
+		ends = nil
+	}
 	if at > 0 {
 		ends = append(ends, at)
 	}
@@ -112,11 +122,12 @@ func (m *monitoringServer) divide(ctx context.Context, r *results) (ends []int64
 func (p *pieces) sendText(r *results, text io.Reader, ends []int64) error {
 	var at int64
 	for i, end := range ends {
-		piece := make([]byte, end-at)
-		if _, err := io.ReadFull(text, piece); err != nil {
+		var piece strings.Builder
+		piece.Grow(int(end - at))
+		if _, err := io.CopyN(&piece, text, end-at); err != nil {
 			return err
 		}
-		at, r.Folded = end, string(piece)
+		at, r.Folded = end, piece.String()
 		if len(ends) > 1 {
 			r.Piece, r.Pieces = i+1, len(ends)
 		}
@@ -129,9 +140,9 @@ func (p *pieces) sendText(r *results, text io.Reader, ends []int64) error {
 }
 
 func (p *pieces) send(r *results, of int) error {
-	data, err := json.Marshal(struct {
+	data, err := encoded(struct {
 		Hosts []*results `json:"hosts"`
-	}{[]*results{r}})
+	}{[]*results{r}}, r)
 	if err != nil {
 		return err
 	}

@@ -3,7 +3,6 @@
 package serviceradar
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -257,7 +256,7 @@ func ResultsOf(ctx context.Context, runner session.Runner, about About, id sessi
 			}
 		}
 	}
-	data, err = json.Marshal(r)
+	data, err = encoded(r, r)
 	return data, r.Available, err
 }
 
@@ -291,7 +290,8 @@ func (r *results) cut(text io.Reader) error {
 	if err := h.read(text); err != nil {
 		return err
 	}
-	var kept bytes.Buffer
+	var kept strings.Builder
+	kept.Grow(h.length())
 	r.Text = &textSize{Stacks: h.stacks, StacksSent: len(h.kept), Samples: h.samples}
 	for _, l := range h.kept {
 		kept.WriteString(l.text)

@@ -7,10 +7,12 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"io"
 	"iter"
 	"log/slog"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -21,6 +23,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/carverauto/serviceradar-profiler/proto/monitoring"
+	legacy "github.com/carverauto/serviceradar-profiler/proto/profiler"
 	"github.com/carverauto/serviceradar-profiler/remote"
 	"github.com/carverauto/serviceradar-profiler/serviceradar"
 	"github.com/carverauto/serviceradar-profiler/session"
@@ -73,14 +76,21 @@ func (s *shelf) Fetch(_ context.Context, _ session.ID, want session.Want) (*sess
 // agentOfShelf is the real agent before it.
 func agentOfShelf(t *testing.T, size int64) (s *shelf, certs string, agent *daemons.Program) {
 	t.Helper()
-	s, certs = newShelf(t, size), daemons.Certificates(t)
+	s = newShelf(t, size)
+	certs, agent = agentOf(t, s)
+	return s, certs, agent
+}
+
+func agentOf(t *testing.T, s session.Runner) (certs string, agent *daemons.Program) {
+	t.Helper()
+	certs = daemons.Certificates(t)
 	address := hops.Serve(t, certs, "profiler", remote.ServerOptions(slog.New(slog.DiscardHandler)), func(g *grpc.Server) {
 		remote.NewServer(s, 0).Register(g)
 		serviceradar.RegisterServiceRadar(g, s, serviceradar.About{Version: "this", Limits: func() remote.Limits { return remote.Limits{} }, Health: func() remote.Health { return remote.Health{Healthy: true} }})
 	})
 	agent = agentBefore(t, certs, address, "", "")
 	agent.WaitFor("the profiler is there")
-	return s, certs, agent
+	return certs, agent
 }
 
 // A profile of 200 MB passes through the agent, which stays small.
@@ -97,6 +107,71 @@ func TestLargeProfilePasses(t *testing.T) {
 	sum := sha256.New()
 	if n, err := io.Copy(sum, c.Body); err != nil || n != s.size || hex.EncodeToString(sum.Sum(nil)) != s.digest {
 		t.Fatalf("%d bytes, %v", n, err)
+	}
+	peak := agent.Memory("VmHWM")
+	t.Logf("the agent took %.1f MB at most", float64(peak)/1e6)
+	if peak > agentMemory {
+		t.Errorf("the agent took %d bytes", peak)
+	}
+}
+
+// shelfOfText has a profile whose text is as large: stacks that are all
+// different, with long names.
+type shelfOfText struct {
+	*shelf
+	text string
+}
+
+func (s *shelfOfText) Fetch(ctx context.Context, id session.ID, want session.Want) (*session.Content, error) {
+	if want.Format != "folded" {
+		return s.shelf.Fetch(ctx, id, want)
+	}
+	sum := sha256.Sum256([]byte(s.text))
+	return &session.Content{Session: kept, Format: "folded", Size: int64(len(s.text)), Digest: hex.EncodeToString(sum[:]), Body: io.NopCloser(strings.NewReader(s.text))}, nil
+}
+
+// What ServiceRadar's pollers and clients of the first profiler are sent of it
+// keeps the agent as small.
+func TestLargeTextPasses(t *testing.T) {
+	if testing.Short() {
+		t.Skip("50 MB, several times")
+	}
+	var text strings.Builder
+	for i := 0; text.Len() < largeProfile/4; i++ {
+		fmt.Fprintf(&text, "main%s;leaf_%d %d\n", strings.Repeat(";function_with_a_<long>_name", 100), i, 1+i%7)
+	}
+	s := &shelfOfText{newShelf(t, 1), text.String()}
+	certs, agent := agentOf(t, s)
+	conn := connect(t, certs, "admin", agent.Address)
+	var sent strings.Builder
+	stream, err := legacy.NewProfilerServiceClient(conn).GetProfilingResults(t.Context(), &legacy.GetProfilingResultsRequest{SessionId: "x"})
+	for err == nil {
+		var c *legacy.ProfilingResultsChunk
+		if c, err = stream.Recv(); err == nil {
+			sent.Write(c.GetData())
+		}
+	}
+	if !errors.Is(err, io.EOF) || sent.String() != s.text {
+		t.Errorf("%d bytes as with the first profiler, %v", sent.Len(), err)
+	}
+	checks := monitoring.NewAgentServiceClient(conn)
+	one, err := checks.GetResults(t.Context(), &monitoring.ResultsRequest{ServiceType: "profiler"})
+	if o := object(t, one.GetData()); err != nil || o["folded_truncated"] != true || len(one.GetData()) > 3<<20 {
+		t.Errorf("%d bytes in one answer, %v", len(one.GetData()), err)
+	}
+	sent.Reset()
+	pieces, err := checks.StreamResults(t.Context(), &monitoring.ResultsRequest{ServiceType: "profiler"})
+	for err == nil {
+		var c *monitoring.ResultsChunk
+		if c, err = pieces.Recv(); err == nil {
+			hosts, _ := object(t, c.GetData())["hosts"].([]any)
+			host, _ := hosts[0].(map[string]any)
+			part, _ := host["folded"].(string)
+			sent.WriteString(part)
+		}
+	}
+	if !errors.Is(err, io.EOF) || sent.String() != s.text {
+		t.Errorf("%d bytes in chunks, %v", sent.Len(), err)
 	}
 	peak := agent.Memory("VmHWM")
 	t.Logf("the agent took %.1f MB at most", float64(peak)/1e6)
