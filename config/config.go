@@ -17,9 +17,9 @@ import (
 )
 
 const (
-	maxSize   = 1 << 20 // of a file; more is not a configuration
-	maxDepth  = 32      // of objects within objects
-	maxErrors = 20      // that are told of one file
+	maxSize   = 16 << 20 // of a file: a poller's names its agents and their checks, a megabyte for 5,000; more is not a configuration
+	maxDepth  = 32       // of objects within objects
+	maxErrors = 20       // that are told of one file
 )
 
 // Error is one thing that is wrong in a file.
@@ -77,7 +77,7 @@ func Parse(name string, b []byte, v any) error {
 	p := &problems{file: name, text: b}
 	switch {
 	case len(b) > maxSize:
-		return p.whole("the file is larger than 1 MiB", "a configuration is smaller")
+		return p.whole("the file is larger than 16 MiB", "a configuration is smaller")
 	case bytes.HasPrefix(b, []byte("\xef\xbb\xbf")):
 		return p.whole("the file begins with a byte order mark", "save it as UTF-8 without one")
 	case !utf8.Valid(b):

@@ -88,7 +88,7 @@ func TestBad(t *testing.T) {
 		{"mark", "\xef\xbb\xbf{}", `x: the file begins with a byte order mark`},
 		{"Latin-1", "{\"listen_addr\": \"\xe4\"}", `x: the file is not UTF-8`},
 		{"deep", strings.Repeat(`{"security":`, 40) + "1" + strings.Repeat("}", 40), `more than 32 objects or lists within one another`},
-		{"large", "{" + strings.Repeat(" ", maxSize) + "}", `x: the file is larger than 1 MiB`},
+		{"large", "{" + strings.Repeat(" ", maxSize) + "}", `x: the file is larger than 16 MiB`},
 		{"several", `{"listen_adr": 1, "debug": 2}`, "did you mean \"listen_addr\"?\nx:1:28: \"debug\" is the number 2"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -130,7 +130,7 @@ func variableNode(p *problems, t reflect.Type, key, text string) (*node, error) 
 		t = t.Elem()
 	}
 	if len(text) > maxSize {
-		return nil, p.whole("the value is longer than 1 MiB", "a setting is shorter")
+		return nil, p.whole("the value is longer than 16 MiB", "a setting is shorter")
 	}
 	if !utf8.ValidString(text) {
 		return nil, p.whole("the value is not UTF-8", "a setting is")

@@ -73,7 +73,7 @@ func TestOverlayBad(t *testing.T) {
 		{"X_UNITS=[1]", `X_UNITS:1:2: "units[0]" is the number 1`},
 		{`X_SECURITY={"mod": "a"}`, `X_SECURITY:1:2: there is no key "security.mod"; did you mean "mode"?`},
 		{"X_LISTEN_ADDR=\xff", `X_LISTEN_ADDR: the value is not UTF-8`},
-		{"X_LISTEN_ADDR=" + strings.Repeat("a", maxSize+1), `X_LISTEN_ADDR: the value is longer than 1 MiB`},
+		{"X_LISTEN_ADDR=" + strings.Repeat("a", maxSize+1), `X_LISTEN_ADDR: the value is longer than 16 MiB`},
 		{"X_" + strings.Repeat("A", 1000) + "=1", "AAA…"},
 	} {
 		_, err := Overlay("X_", []string{c.variable}, new(outer))

@@ -48,7 +48,7 @@ func (b *bench) checkSizes() []int {
 	if b.quick {
 		return []int{50, 500}
 	}
-	return []int{100, 1000, 5000}
+	return []int{1000, 5000}
 }
 
 func (b *bench) checkInterval() time.Duration {
