@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"os/exec"
 
 	"github.com/carverauto/serviceradar-profiler/contexts"
 	"github.com/carverauto/serviceradar-profiler/tryout"
@@ -69,13 +70,33 @@ func tellReady(s streams, r *tryout.Ready) {
 	if r.Config != "" {
 		fmt.Fprintf(s.Out, "  export %s=%s\n", contexts.ConfigVariable, r.Config)
 	}
-	fmt.Fprintf(s.Out, `  srprof hosts
-  srprof ps %[1]s
-  srprof run %[1]s --hottest -d 10s -o flame.svg
-`, r.Host)
+	fmt.Fprintf(s.Out, `  %[2]s hosts
+  %[2]s ps %[1]s
+  %[2]s run %[1]s --hottest -d 10s -o flame.svg
+`, r.Host, typed())
 	kept := "and removes all of it"
 	if r.Kept {
 		kept = "and keeps " + r.Dir
 	}
 	fmt.Fprintf(s.Err, "\nCtrl-C ends it %s. Logs are in %s.\n", kept, r.Dir)
+}
+
+// typed is how to call this program in any terminal: by its name where $PATH has
+// it, else, as in a folder where it was just built, by its path.
+func typed() string {
+	const name = "srprof"
+	self, err := os.Executable()
+	if err != nil {
+		return name
+	}
+	own, err := os.Stat(self)
+	if err != nil {
+		return name
+	}
+	if found, err := exec.LookPath(name); err == nil {
+		if other, err := os.Stat(found); err == nil && os.SameFile(own, other) {
+			return name
+		}
+	}
+	return self
 }

@@ -179,7 +179,7 @@ func TestUp(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if said := u.said(); !strings.Contains(said, "\n  srprof run "+host+" --hottest -d 10s -o flame.svg\n") || !strings.Contains(said, "removes all of it") {
+	if said := u.said(); !strings.Contains(said, "\n  "+daemons.Path("srprof")+" run "+host+" --hottest -d 10s -o flame.svg\n") || !strings.Contains(said, "removes all of it") {
 		t.Errorf("%s", said)
 	}
 	target := programs.Start(t, "shared.c", programs.Options{As: "srprof-up-target"})
