@@ -3,16 +3,12 @@
 package main
 
 import (
-	"encoding/json"
-	"os"
-	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/rogpeppe/go-internal/testscript"
 
-	"github.com/carverauto/serviceradar-profiler/config"
 	"github.com/carverauto/serviceradar-profiler/test/scripts"
 )
 
@@ -37,35 +33,8 @@ func TestShippedConfiguration(t *testing.T) {
 	}
 }
 
-// docs/agent.md names each key, with its default, and each example in it is one
-// that is read.
+// docs/agent.md tells of each key.
 func TestConfigurationIsDocumented(t *testing.T) {
-	b, err := os.ReadFile("../../docs/agent.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	page := string(b)
-	s := defaults()
-	for _, key := range config.Keys(&s) {
-		switch area, _, within := strings.Cut(key, "."); {
-		case within && area != "limits": // as in docs/configuration.md
-		case strings.Contains(page, "\n| `"+key+"` |"):
-		case strings.Contains(page, "`"+key+"`") && !within: // one of those without effect
-		default:
-			t.Errorf("%s is not in docs/agent.md", key)
-		}
-	}
-	for key, value := range map[string]any{"listen_addr": s.ListenAddr, "profiler_address": s.ProfilerAddress, "limits.max_session_duration_seconds": s.Limits.MaxSessionDurationSeconds,
-		"limits.max_frequency_hz": s.Limits.MaxFrequencyHz, "limits.call_timeout_seconds": s.Limits.CallTimeoutSeconds} {
-		text, err := json.Marshal(value)
-		if err != nil || !strings.Contains(page, "\n| `"+key+"` | `"+string(text)+"` |") {
-			t.Errorf("docs/agent.md: the default of %s is %s (%v)", key, text, err)
-		}
-	}
-	for _, e := range strings.Split(page, "```json\n")[1:] {
-		text, _, _ := strings.Cut(e, "```")
-		if err := config.Parse("docs/agent.md", []byte(text), new(settings)); err != nil {
-			t.Error(err)
-		}
-	}
+	page, s := scripts.Page{Name: "docs/agent.md", Elsewhere: []string{"security", "profiler_security", "next_agent_security", "access", "logging", "metrics", "tracing"}}, defaults()
+	page.Documents(t, &s, func() any { return new(settings) })
 }
