@@ -244,17 +244,24 @@ func (p *profiling) topOf(ctx context.Context, s *session.Session, host string) 
 		want.Host = host
 	}
 	content, err := p.fleet.Fetch(ctx, s.ID, want)
-	if err != nil {
-		return nil // what else there is to tell does not depend on it
+	if err != nil { // what else there is to tell does not depend on it
+		if hopeless(err) {
+			p.remember(key, nil)
+		}
+		return nil
 	}
 	defer content.Body.Close()
 	if top, err = hottestOf(content.Body); err != nil {
 		return nil
 	}
+	p.remember(key, top)
+	return top
+}
+
+func (p *profiling) remember(key topKey, top []topFunction) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.top[key] = top
-	return top
 }
 
 // hottestOf finds the leaves of folded text with the most samples.

@@ -72,6 +72,9 @@ func (f *filler) fill(v reflect.Value) {
 		f.fill(v.Elem())
 	case reflect.Struct:
 		for i := range v.NumField() {
+			if v.Type().Field(i).Tag.Get("json") == "-" {
+				continue // it says itself that it is of a process, and not to be kept
+			}
 			f.fill(v.Field(i))
 		}
 	default:

@@ -21,6 +21,7 @@ type fleet struct {
 	hosts    []session.Host
 	sessions []session.Session
 	folded   map[session.ID]string
+	tooLarge session.ID     // for another form than it is kept in
 	specs    []session.Spec // of all calls of Start
 	fail     error          // of Start
 	lists    int
@@ -137,6 +138,9 @@ func (f *fleet) Fetch(ctx context.Context, id session.ID, want session.Want) (*s
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.fetches++
+	if id == f.tooLarge {
+		return nil, &session.Error{Code: "too_large_to_convert", Kind: session.ErrTooLarge, Problem: "the profile is too large"}
+	}
 	return &session.Content{Session: s, Format: want.Format, Body: io.NopCloser(strings.NewReader(f.folded[id]))}, nil
 }
 

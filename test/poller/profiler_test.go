@@ -79,6 +79,25 @@ func TestProfilerSummary(t *testing.T) {
 	}
 }
 
+// What cannot be had of a profile is asked for once.
+func TestHottestOfTooLarge(t *testing.T) {
+	t.Parallel()
+	certs := certificates(t)
+	core, a := newCore(t, certs), newAgent(t, certs, nil)
+	f := &fleet{hosts: []session.Host{{Name: "web1", State: session.HostReady}}, tooLarge: "s-large",
+		sessions: []session.Session{{ID: "s-large", State: session.StateSucceeded, Hosts: []session.HostRun{{Host: "web1", State: session.StateSucceeded}}}}}
+	poll(t, pollerOptions{certs: certs, fleet: f, config: configured(core, 200*time.Millisecond, map[string]*agent{"web1": a}, profilerStatus)})
+	s := core.waitFor(t, "web1", "ebpf", 2)
+	if got := object(t, data(t, s)); len(got["sessions"].([]any)) != 1 {
+		t.Errorf("%v", got)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.fetches != 1 {
+		t.Errorf("it is fetched %d times", f.fetches)
+	}
+}
+
 // Hosts that take no sessions, for all reasons there are.
 func TestProfilerWithout(t *testing.T) {
 	t.Parallel()
