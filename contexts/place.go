@@ -69,7 +69,10 @@ func (p *Place) Security() (*auth.Security, error) {
 		return &auth.Security{Mode: auth.ModeNone}, nil // which knows where that is allowed
 	}
 	if p.CertDir == "" && (p.Cert == "" || p.Key == "" || p.CA == "") {
-		return nil, session.Invalid("no_certificates", "a profiler wants to see a certificate, and none is named",
+		if p.Cert+p.Key+p.CA != "" {
+			return nil, session.Invalid("no_certificates", "certificate, key and authority belong together, and not all of them are named", "name --cert, --key and --ca, or the directory of all three: --cert-dir DIR")
+		}
+		return nil, session.Invalid("no_certificates", "a service wants to see a certificate, and none is named",
 			"name their directory: --cert-dir DIR, $"+CertDirVariable+" or a context (srprof certs makes some to try)")
 	}
 	identity := p.Identity

@@ -9,24 +9,49 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 )
+
+// together is how close two equal signals are one: timeout(1) sends each to the
+// program and to its process group, and the kernel, too, makes one of two that
+// wait.
+const together = 50 * time.Millisecond
 
 // Context ends with the first of these signals. The next one ends the program
 // the usual way, however soon it comes: whoever sees that the program stops may
 // send it.
 func Context(signals ...os.Signal) context.Context {
 	ctx, stop := context.WithCancel(context.Background())
-	came := make(chan os.Signal, 1)
+	came := make(chan os.Signal, 2)
 	signal.Notify(came, signals...)
 	go func() {
-		<-came
+		next := another(<-came, came, time.After(together))
 		signal.Stop(came) // when it returns, what came meanwhile is in the channel
-		select {
-		case next := <-came:
+		if next == nil {
+			select {
+			case next = <-came:
+			default:
+			}
+		}
+		if next != nil {
 			_ = syscall.Kill(os.Getpid(), next.(syscall.Signal)) // to ourselves: it cannot fail
-		default:
 		}
 		stop()
 	}()
 	return ctx
+}
+
+// another is a signal that comes after the first one, and is not that one again,
+// before it is late; nil if none does.
+func another(first os.Signal, came <-chan os.Signal, late <-chan time.Time) os.Signal {
+	for {
+		select {
+		case next := <-came:
+			if next != first {
+				return next
+			}
+		case <-late:
+			return nil
+		}
+	}
 }

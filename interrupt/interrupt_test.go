@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // programEnv makes the test binary the program that is interrupted. It says so
@@ -104,5 +105,29 @@ func TestSecondSignalAtOnce(t *testing.T) {
 		if w := p.ProcessState.Sys().(syscall.WaitStatus); !w.Signaled() {
 			t.Fatalf("it ended with %v, want by a signal", p.ProcessState)
 		}
+	}
+}
+
+// A signal that comes twice at once, as timeout(1) sends it, asks once.
+func TestTwiceAtOnce(t *testing.T) {
+	late := make(chan time.Time)
+	of := func(signals ...os.Signal) <-chan os.Signal {
+		came := make(chan os.Signal)
+		go func() {
+			for _, s := range signals {
+				came <- s
+			}
+			close(late)
+		}()
+		return came
+	}
+	if next := another(syscall.SIGTERM, of(syscall.SIGTERM, syscall.SIGTERM), late); next != nil {
+		t.Errorf("%v ends the program", next)
+	}
+	came := make(chan os.Signal, 2)
+	came <- syscall.SIGTERM
+	came <- syscall.SIGINT
+	if next := another(syscall.SIGTERM, came, nil); next != syscall.SIGINT {
+		t.Errorf("%v ends the program, want %v", next, syscall.SIGINT)
 	}
 }

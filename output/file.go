@@ -4,6 +4,7 @@ package output
 
 import (
 	"bufio"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,7 +12,10 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/carverauto/serviceradar-profiler/encoding"
 	"github.com/carverauto/serviceradar-profiler/profile"
@@ -106,11 +110,37 @@ func createFile(path string, stdout io.Writer) (*file, error) {
 	if real, err := filepath.EvalSymlinks(path); err == nil {
 		path = real
 	}
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*.tmp")
+	f, err := beside(path)
 	if err != nil {
 		return nil, unwritable(path, err)
 	}
 	return &file{path: path, temporary: f}, nil
+}
+
+// beside makes a file where path is: one without a name, of which nothing remains
+// however this program ends, or one with a name where the file system knows no
+// others.
+func beside(path string) (*os.File, error) {
+	dir := filepath.Dir(path)
+	if fd, err := unix.Open(dir, unix.O_TMPFILE|unix.O_WRONLY|unix.O_CLOEXEC, 0o600); err == nil {
+		return os.NewFile(uintptr(fd), ""), nil
+	}
+	return os.CreateTemp(dir, pattern(path))
+}
+
+// pattern is the name of what is to be path.
+func pattern(path string) string { return "." + filepath.Base(path) + ".*.tmp" }
+
+// named gives the file a name, if it has none, for a moment: only a name can take
+// the place of another (open(2), O_TMPFILE).
+func (o *file) named() (string, error) {
+	if name := o.temporary.Name(); name != "" {
+		return name, nil
+	}
+	name := strings.Replace(pattern(o.path), "*", rand.Text(), 1)
+	name = filepath.Join(filepath.Dir(o.path), name)
+	from := fmt.Sprintf("/proc/self/fd/%d", o.temporary.Fd())
+	return name, unix.Linkat(unix.AT_FDCWD, from, unix.AT_FDCWD, name, unix.AT_SYMLINK_FOLLOW)
 }
 
 func openStream(path string) (*file, error) {
@@ -153,11 +183,23 @@ func (o *file) write(fill func(io.Writer) error) error {
 func (o *file) writeFile(fill func(io.Writer) error) error {
 	b := bufio.NewWriterSize(o.temporary, 64<<10)
 	err := errors.Join(fill(b), b.Flush(), o.temporary.Chmod(o.mode()))
-	if err = errors.Join(err, o.temporary.Close()); err != nil {
+	if err == nil {
+		err = o.putInPlace()
+	}
+	if err != nil {
 		return notWritten("cannot write the profile to "+o.path, err)
 	}
-	if err := os.Rename(o.temporary.Name(), o.path); err != nil {
-		return notWritten("cannot write the profile to "+o.path, err)
+	return nil
+}
+
+// putInPlace lets it take the place of what has its name so far.
+func (o *file) putInPlace() error {
+	name, err := o.named()
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(o.temporary.Close(), os.Rename(name, o.path)); err != nil {
+		return errors.Join(err, os.Remove(name))
 	}
 	o.temporary = nil
 	return nil
@@ -174,7 +216,9 @@ func (o *file) mode() fs.FileMode {
 func (o *file) abandon() {
 	if o.temporary != nil {
 		o.temporary.Close()
-		os.Remove(o.temporary.Name())
+		if name := o.temporary.Name(); name != "" {
+			os.Remove(name)
+		}
 		o.temporary = nil
 	}
 }

@@ -51,9 +51,12 @@ func (s *Standard) Fd() uintptr {
 	return ^uintptr(0) // is none
 }
 
+// CodeNotWritten is the code of errors about outputs that could not be written.
+const CodeNotWritten = "output_not_written"
+
 // notWritten is the error about an output that took a part, or nothing.
 func notWritten(problem string, err error) error {
-	e := &session.Error{Code: "output_not_written", Kind: errors.ErrUnsupported, Problem: problem, Cause: session.Cause(err), Remedy: "name another output"}
+	e := &session.Error{Code: CodeNotWritten, Kind: errors.ErrUnsupported, Problem: problem, Cause: session.Cause(err), Remedy: "name another output"}
 	switch {
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 		e.Kind, e.Remedy = session.ErrTooLarge, "make room there, or name an output in another place"

@@ -170,3 +170,43 @@ func TestFetchLargerThanIsRead(t *testing.T) {
 		t.Errorf("with less than nothing: %v, want code bad_max_profile", err)
 	}
 }
+
+// Until a profile is written there is nothing of it, then it takes the place, and
+// the mode, of what was there.
+func TestInPlace(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "x.folded")
+	d := Destination{Names: "short", Annotate: "kernel", Paths: []string{path}}
+	write := func(count uint64) {
+		t.Helper()
+		outs, err := d.Create(Streams{Out: io.Discard, Err: io.Discard})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer outs.Abandon()
+		b := profile.NewBuilder()
+		b.Add(profile.Thread{PID: 1, TID: 1, Comm: "x"}, []profile.AddressID{b.Address(1, b.Mapping(profile.Mapping{Path: "x", Start: 0, Limit: 9}), false)}, false, count)
+		p := b.Profile()
+		p.Meta = profile.Metadata{Tool: "x", FrequencyHz: 99}
+		if err := outs.Write(p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(1)
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o644&^umask() {
+		t.Errorf("%v, %v", info, err)
+	}
+	if err := os.Chmod(path, 0o640); err != nil {
+		t.Fatal(err)
+	}
+	write(2)
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o640 {
+		t.Errorf("%v, %v", info, err)
+	}
+	if b, err := os.ReadFile(path); err != nil || string(b) != "x;[x] 2\n" {
+		t.Errorf("%q, %v", b, err)
+	}
+	if left := filesIn(t, dir); len(left) != 1 {
+		t.Errorf("left: %v", left)
+	}
+}

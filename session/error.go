@@ -79,7 +79,7 @@ func Unsupported(code, problem, remedy string, cause error) *Error {
 // NotFound is the Error that tells that a session is not known.
 func NotFound(id ID) *Error {
 	return &Error{Code: "no_such_session", Kind: ErrNotFound, Problem: fmt.Sprintf("there is no session %s", id),
-		Remedy: "sessions are forgotten some time after their end; list shows those that are known"}
+		Remedy: "sessions are forgotten some time after their end; srprof list shows those that are known"}
 }
 
 // Cause is err without the path that a sentence names already.

@@ -18,7 +18,7 @@ func recordThere(ctx context.Context, s streams, there *dialed, spec session.Spe
 	spec.Attended, spec.RequestID = true, rand.Text()
 	one, err := there.Start(ctx, spec)
 	if err != nil { // if it began all the same, it ends as nobody comes to watch it
-		return err
+		return tooEarly(ctx, s, err)
 	}
 	show := terminal.NewProgress(s.Err)
 	err = session.Attend(ctx, there, &one, show.Session)
@@ -35,11 +35,11 @@ func recordThere(ctx context.Context, s streams, there *dialed, spec session.Spe
 	// Who was interrupted still wants what there is; the next signal ends that.
 	last, err := d.Take(context.WithoutCancel(ctx), s, there, one.ID, outs)
 	switch {
-	case ctx.Err() != nil && errors.Is(err, session.ErrNotReady), errors.Is(err, session.ErrCanceled):
+	case ctx.Err() == nil && errors.Is(err, session.ErrCanceled): // by somebody else
 		printError(s.Err, err)
 		return errInterrupted
 	case err != nil:
-		return there.lost(&one, err)
+		return there.lost(&one, tooEarly(ctx, s, err))
 	case last.State == session.StateCanceled && ctx.Err() == nil && last.Err != nil:
 		fmt.Fprintf(s.Err, "srprof: %s [%s]; the profile is of the time up to then\n", terminal.Printable(last.Err.Error()), terminal.Printable(last.Err.Code))
 	}
@@ -52,14 +52,23 @@ func recordThere(ctx context.Context, s streams, there *dialed, spec session.Spe
 	return nil
 }
 
-// lost tells who lost sight of a session how to find it again.
+// lost tells who lost sight of a session, or could not write its profile, how to
+// come by it again.
 func (d *dialed) lost(one *session.Session, err error) error {
 	var e *session.Error
-	if !errors.Is(err, session.ErrUnavailable) || one.State == session.StateFailed || !errors.As(err, &e) {
+	if one.State == session.StateFailed || !errors.As(err, &e) {
 		return err
 	}
-	return &session.Error{Code: "connection_lost", Kind: session.ErrUnavailable, Cause: e.Cause,
-		Problem: fmt.Sprintf("lost sight of session %s: %s", terminal.Short(one.ID, terminal.ShortID), e.Problem),
-		Remedy: fmt.Sprintf("when it answers again, srprof fetch %s%s gets what it sampled, unless it was started anew",
-			terminal.Short(one.ID, terminal.ShortID), d.command)}
+	fetch := fmt.Sprintf("srprof fetch %s%s gets", terminal.Short(one.ID, terminal.ShortID), d.command)
+	switch {
+	case e.Code == output.CodeNotWritten:
+		told := *e
+		told.Remedy += "; " + fetch + " the profile again"
+		return &told
+	case errors.Is(err, session.ErrUnavailable):
+		return &session.Error{Code: "connection_lost", Kind: session.ErrUnavailable, Cause: e.Cause,
+			Problem: fmt.Sprintf("lost sight of session %s: %s", terminal.Short(one.ID, terminal.ShortID), e.Problem),
+			Remedy:  "when it answers again, " + fetch + " what it sampled, unless it was started anew"}
+	}
+	return err
 }

@@ -98,6 +98,7 @@ func flagGroups(c *cobra.Command) string {
 // dialed is a service that is spoken to, reached at the first question.
 type dialed struct {
 	*remote.Client
+	at      string // its address
 	host    string // where it is, if the port was not given
 	command string // what names it in another command: --server web-01
 }
@@ -124,7 +125,7 @@ func (n *connection) dial() (*dialed, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &dialed{Client: client}
+	d := &dialed{Client: client, at: at}
 	if defaulted {
 		d.host, _, _ = net.SplitHostPort(at)
 	}
@@ -153,15 +154,33 @@ func (n *connection) hint(ctx context.Context, there *dialed, err error) error {
 		return err
 	}
 	told := *e
-	switch e.Code {
-	case "unreachable":
+	switch {
+	case e.Code == "unreachable":
 		told.Remedy = cmp.Or(there.elsewhere(ctx), e.Remedy)
-	case "no_such_host":
+	case e.Code == "no_such_host":
 		told.Remedy = n.nearHost(ctx, there) + e.Remedy
-	default:
-		return err
+	case strings.Contains(e.Problem, there.at): // not what the service has met elsewhere
+		told.Remedy = n.byFlag(e)
 	}
 	return &told
+}
+
+// byFlag is a remedy that names flags, where package auth speaks of keys of a
+// configuration.
+func (n *connection) byFlag(e *session.Error) string {
+	switch e.Code {
+	case "server_wrong_name":
+		return "connect by a name it is for, or say which one to expect: --server-name NAME"
+	case "server_unknown_authority":
+		return "name the certificate of the authority that made it: --ca FILE, or root.pem in --cert-dir"
+	case "no_tls":
+		return "check the address; a service on this host that is configured to speak without TLS takes --insecure"
+	case "closed_at_once":
+		if n.Insecure {
+			return "it may want certificates: leave --insecure out"
+		}
+	}
+	return e.Remedy
 }
 
 // elsewhere tells who named no port, and got no answer, what does answer there.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"strings"
 
 	"github.com/carverauto/serviceradar-profiler/output"
 	"github.com/carverauto/serviceradar-profiler/session"
@@ -36,11 +37,11 @@ var errPartial = errors.New("some hosts failed")
 // printError prints one line: the sentence, and the code where there is one.
 // Some of the words may be another host's.
 func printError(w io.Writer, err error) {
+	text := terminal.Printable(strings.ReplaceAll(err.Error(), "\n", "; ")) // of several
 	if code := errorCode(err); code != codeFailed {
-		fmt.Fprintf(w, "srprof: %s [%s]\n", terminal.Printable(err.Error()), terminal.Printable(code))
-		return
+		text += " [" + terminal.Printable(code) + "]"
 	}
-	fmt.Fprintf(w, "srprof: %s\n", terminal.Printable(err.Error()))
+	fmt.Fprintf(w, "srprof: %s\n", text)
 }
 
 // printErrorJSON prints the same for programs.

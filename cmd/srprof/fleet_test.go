@@ -92,6 +92,7 @@ func TestFleet(t *testing.T) {
 	}
 	s.expect(exitOK, []string{pid + " ", "shop-worker"}, "ps", "web-02", "--name", "shop-worker")
 	s.expect(exitUsage, []string{"[no_host]"}, "run", "--name", "shop-worker")
+	s.expect(exitUsage, []string{`there is no host "wbe-02"; did you mean "web-02"? `, "[no_such_host]"}, "run", "wbe-02", "--name", "shop-worker")
 	s.expect(exitOK, []string{"matches 3 processes on 3 hosts", "web-03   1 "}, "run", "-l", "service=shop", "--name", "shop-worker", "--dry-run")
 	s.expect(exitPartial, []string{"matches 3 processes on 3 hosts", "web-04   0 ", "cannot be reached"}, "run", "--all", "--name", "shop-worker", "--dry-run")
 	s.expect(exitNotPermitted, []string{"[not_permitted]"}, "run", "--all", "--name", "shop-worker", "--identity", "agent")

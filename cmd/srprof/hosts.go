@@ -30,7 +30,7 @@ but knows none) or unknown (it was not asked yet); the reason is shown.
   srprof hosts -l service=shop -o json | jq -r '.[] | select(.state != "ready") | .name'`,
 		RunE: func(c *cobra.Command, args []string) error {
 			chosen.Names, n.asked = args, args
-			return n.ask(c.Context(), func(there *dialed) error { return listHosts(c.Context(), s, there, chosen, &form) })
+			return n.ask(c.Context(), func(there *dialed) error { return n.listHosts(c.Context(), s, there, chosen, &form) })
 		},
 	}
 	addHostSelectorFlags(c, &chosen)
@@ -40,7 +40,7 @@ but knows none) or unknown (it was not asked yet); the reason is shown.
 	return c
 }
 
-func listHosts(ctx context.Context, s streams, there session.Fleet, chosen session.Hosts, form *formFlag) error {
+func (n *connection) listHosts(ctx context.Context, s streams, there *dialed, chosen session.Hosts, form *formFlag) error {
 	if err := chosen.Validate(); err != nil {
 		return err
 	}
@@ -52,7 +52,7 @@ func listHosts(ctx context.Context, s streams, there session.Fleet, chosen sessi
 		return writeJSON(s.Out, listJSON(all))
 	}
 	if len(all) == 0 {
-		_, err := fmt.Fprintln(s.Err, "srprof: there are no such hosts")
+		_, err := fmt.Fprintln(s.Err, strings.TrimRight("srprof: there are no such hosts; "+n.nearHost(ctx, there), "; "))
 		return err
 	}
 	return terminal.WriteHosts(s.Out, all, form.form == formWide)

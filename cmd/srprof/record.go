@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -125,7 +126,7 @@ func record(ctx context.Context, s streams, r *recording) error {
 	p, err := recorder.Record(ctx, r.spec, show.Update(r.spec.Duration))
 	show.End()
 	if err != nil {
-		return err
+		return tooEarly(ctx, s, err)
 	}
 	if err := outs.Write(p); err != nil {
 		return err
@@ -143,6 +144,15 @@ func record(ctx context.Context, s streams, r *recording) error {
 		return errInterrupted
 	}
 	return nil
+}
+
+// tooEarly tells who interrupted a recording before it had anything.
+func tooEarly(ctx context.Context, s streams, err error) error {
+	if ctx.Err() == nil || !errors.Is(err, context.Canceled) && !errors.Is(err, session.ErrNoSamples) && !errors.Is(err, session.ErrNotReady) && !errors.Is(err, session.ErrCanceled) {
+		return err
+	}
+	fmt.Fprintln(s.Err, "srprof: interrupted before there was a sample; nothing is written")
+	return errInterrupted
 }
 
 // choose finds the processes that are meant on this host.

@@ -368,3 +368,52 @@ func TestCompletion(t *testing.T) {
 	}
 	s.expect(exitOK, nil, "cancel", id)
 }
+
+// Certificates that do not fit are told of with the flags that name others, and a
+// host that is misspelled with the one that was meant.
+func TestRemediesNameFlags(t *testing.T) {
+	s := newSite(t)
+	address := s.serve(s.gate(s.host("web-01", nil)), "profiler", "127.0.0.1:0")
+	s.use(address)
+	other := t.TempDir()
+	s.expect(exitOK, nil, "certs", "--dir", other)
+	s.expect(exitFailed, []string{"not for elsewhere.example; ", "--server-name NAME [server_wrong_name]"}, "hosts", "--server-name", "elsewhere.example")
+	s.expect(exitFailed, []string{"--ca FILE, or root.pem in --cert-dir [server_unknown_authority]"}, "hosts", "--server", address, "--cert-dir", other)
+	s.expect(exitFailed, []string{"leave --insecure out [closed_at_once]"}, "hosts", "--server", address, "--insecure")
+	s.expect(exitUsage, []string{"not all of them are named; name --cert, --key and --ca, or"}, "hosts", "--server", address, "--cert", filepath.Join(other, "admin.pem"))
+	s.expect(exitOK, []string{`there are no such hosts; did you mean "web-01"?`}, "hosts", "web-1")
+	plain, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer plain.Close()
+	go func() {
+		for {
+			c, err := plain.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = c.Write([]byte("HTTP/1.0 400 Bad Request\r\n\r\n")) // who called may have gone
+			c.Close()
+		}
+	}()
+	s.expect(exitFailed, []string{"does not speak TLS; check the address", "--insecure [no_tls]"}, "hosts", "--server", plain.Addr().String(), "--cert-dir", s.certs)
+}
+
+// Who interrupts before there is anything is told that nothing is written, and
+// who cannot write a profile how to get it again.
+func TestNothingIsWritten(t *testing.T) {
+	s := newSite(t)
+	s.use(s.serve(s.gate(s.host("web-01", nil)), "profiler", "127.0.0.1:0"))
+	pid := strconv.Itoa(start(t, busyLoop))
+	ctx, interrupt := context.WithCancel(t.Context())
+	interrupt()
+	for _, command := range []string{"run", "record"} {
+		r := s.srprofUntil(ctx, command, "--pid", pid, "-d", "1h", "-o", s.file("x.svg"))
+		if want := "srprof: interrupted before there was a sample; nothing is written\n"; r.code != exitInterrupted || r.err != want {
+			t.Errorf("%s: exit code %d: %s, want %q", command, r.code, r.err, want)
+		}
+	}
+	s.expect(exitFailed, []string{"cannot write the profile to /dev/full (no space left on device); ", "; srprof fetch ", " gets the profile again [output_not_written]"},
+		"run", "--pid", pid, "-d", "1s", "-F", "999", "--format", "folded", "-o", "/dev/full")
+}

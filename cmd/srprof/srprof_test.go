@@ -188,8 +188,8 @@ func TestInterrupt(t *testing.T) {
 		t.Fatal(err)
 	}
 	sampled(t, c.Process.Pid, pid)
-	if entries, err := os.ReadDir(filepath.Dir(out)); err != nil || len(entries) != 1 || entries[0].Name() == "x.folded" {
-		t.Errorf("while recording: %v, %v; want only the temporary file", entries, err)
+	if entries, err := os.ReadDir(filepath.Dir(out)); err != nil || slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return e.Name() == "x.folded" }) {
+		t.Errorf("while recording: %v, %v; want no file of that name yet", entries, err)
 	}
 	c.Process.Signal(os.Interrupt)
 	var exit *exec.ExitError

@@ -101,9 +101,12 @@ func top(ctx context.Context, s streams, there session.Runner, id session.ID, t 
 // look fetches what is known so far; the profile is nil if that is nothing.
 func (t *topping) look(ctx context.Context, there session.Runner, id session.ID) (*session.Session, *profile.Profile, error) {
 	f, err := input.Fetch(ctx, there, id, t.host)
-	if err != nil {
+	if errors.Is(err, session.ErrNotReady) {
 		one, getErr := there.Get(ctx, id)
-		return &one, nil, errors.Join(err, getErr)
+		return &one, nil, cmp.Or(getErr, err)
+	}
+	if err != nil {
+		return nil, nil, err
 	}
 	defer f.Close()
 	p, err := f.Read(t.limit)
