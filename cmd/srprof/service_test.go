@@ -406,10 +406,11 @@ func TestNothingIsWritten(t *testing.T) {
 	s := newSite(t)
 	s.use(s.serve(s.gate(s.host("web-01", nil)), "profiler", "127.0.0.1:0"))
 	pid := strconv.Itoa(start(t, busyLoop))
+	sleeper := strconv.Itoa(start(t, "sleep 1000"))
 	ctx, interrupt := context.WithCancel(t.Context())
 	interrupt()
 	for _, command := range []string{"run", "record"} {
-		r := s.srprofUntil(ctx, command, "--pid", pid, "-d", "1h", "-o", s.file("x.svg"))
+		r := s.srprofUntil(ctx, command, "--pid", sleeper, "-d", "1h", "-o", s.file("x.svg"))
 		if want := "srprof: interrupted before there was a sample; nothing is written\n"; r.code != exitInterrupted || r.err != want {
 			t.Errorf("%s: exit code %d: %s, want %q", command, r.code, r.err, want)
 		}
