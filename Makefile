@@ -11,6 +11,7 @@
 # make generate  BPF objects, bindings and code for messages again (needs
 #                Debian's clang-14 and protoc)
 # make lint      formatting and static checks
+# make help      this
 
 SHELL := /bin/bash
 GO ?= go
@@ -23,7 +24,7 @@ export SRPROF_REQUIRE_ALL ?= 1
 VERSION ?= $(shell bash deploy/version.sh)
 STAMP = -X github.com/carverauto/serviceradar-profiler/version.version=$(VERSION)
 
-.PHONY: build packages test unit vmtest otel deps demo soak fuzz generate generated lint bench clean
+.PHONY: build packages test unit vmtest otel deps demo soak fuzz generate generated lint bench clean help
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(STAMP)' -o bin/ ./cmd/...
@@ -78,3 +79,6 @@ bench: build
 
 clean:
 	rm -rf bin dist demo-output
+
+help:
+	@sed -n 's/^# \(make\|  \)/\1/p' Makefile
