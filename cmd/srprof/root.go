@@ -55,8 +55,9 @@ where serviceradar-profiler serves, or on many behind a poller.
 
 Exit codes of all commands: 0 ok, 1 failure, 2 usage, 3 some hosts failed and
 the others have a profile, 4 not permitted, 5 no samples, 130 interrupted or
-canceled. Results go to standard output, all else to standard error; with
--o json, errors are JSON, too, with a code for programs.`,
+canceled, 141 nobody reads standard output. Results go to standard output, all
+else to standard error; with -o json, errors are JSON, too, with a code for
+programs.`,
 		Example: `  srprof record --pid 4242 -o web.svg                       on this host
   srprof hosts                                              behind a poller
   srprof ps web-01
