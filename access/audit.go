@@ -106,7 +106,8 @@ func (c *call) attrs(answer string) []slog.Attr {
 // specAttrs are what was asked for, and which processes that meant.
 func (c *call) specAttrs() []slog.Attr {
 	targets := c.targets
-	if c.g.remote {
+	if c.g.remote || len(targets) == 0 { // they are not here, or it was refused before they were looked at
+		targets = nil
 		for _, pid := range c.spec.PIDs {
 			targets = append(targets, &target{PID: pid})
 		}

@@ -24,17 +24,21 @@ type call struct {
 	spec     *session.Spec     // of start and match
 	hosts    *session.Hosts    // of hosts and processes
 	selector *session.Selector // of processes
+	session  session.ID        // of get, watch, fetch and cancel
 	targets  []*target         // that were looked at
 	passed   bool              // what went wrong, went wrong behind the gate
 }
 
 // admit finds out who calls, and whether he may.
-func (g *Gate) admit(ctx context.Context, name string, what Permission) (*call, error) {
-	c := &call{g: g, name: name}
+//
+// What was asked for is in the line of the audit also where he may not.
+func (g *Gate) admit(ctx context.Context, asked call, what Permission) (*call, error) {
+	c := &asked
+	c.g = g
 	who, err := auth.PeerOf(ctx)
 	if err != nil {
 		refusal := notPermitted("peer_unknown", err.Error(), "")
-		c.decided("", refusal)
+		c.decided(c.session, refusal)
 		return nil, refusal
 	}
 	c.who = who
@@ -45,7 +49,7 @@ func (g *Gate) admit(ctx context.Context, name string, what Permission) (*call, 
 	c.roles = p.rolesOf(&who)
 	if len(p.may(c.roles, what)) == 0 {
 		refusal := c.notAllowed(c.roles, what)
-		c.decided("", refusal)
+		c.decided(c.session, refusal)
 		return nil, refusal
 	}
 	return c, nil
@@ -72,7 +76,7 @@ func (c *call) tooOften() error {
 	refusal := &session.Error{Code: "rate_limited", Kind: session.ErrBusy, RetryAfter: wait,
 		Problem: fmt.Sprintf("%q asks too often", c.who.Name()), Remedy: fmt.Sprintf("try again in %v, or raise access.rate in this service's configuration", wait)}
 	if tell {
-		c.decided("", refusal, slog.Int("more_since_last", silent))
+		c.decided(c.session, refusal, slog.Int("more_since_last", silent))
 	}
 	return refusal
 }

@@ -34,11 +34,10 @@ func (g *Gate) fleet() (session.Fleet, error) {
 
 // Hosts lets through who may read. Those out of scope are not told of.
 func (g *Gate) Hosts(ctx context.Context, h session.Hosts) ([]session.Host, error) {
-	c, err := g.admit(ctx, "hosts", PermissionRead)
+	c, err := g.admit(ctx, call{name: "hosts", hosts: &h}, PermissionRead)
 	if err != nil {
 		return nil, err
 	}
-	c.hosts = &h
 	all, err := g.hosts(ctx, h)
 	if err == nil && g.remote {
 		all = c.hostsInScope(all)
@@ -58,15 +57,14 @@ func (g *Gate) hosts(ctx context.Context, h session.Hosts) ([]session.Host, erro
 // Processes lets through who may start sessions. Processes that he may not have
 // sampled are not told of.
 func (g *Gate) Processes(ctx context.Context, host string, s session.Selector, most int) (shown []session.Process, err error) {
-	c, err := g.admit(ctx, "processes", PermissionStart)
-	if err != nil {
-		return nil, err
-	}
 	of := session.Hosts{}
 	if host != "" {
 		of.Names = []string{host}
 	}
-	c.hosts, c.selector = &of, &s
+	c, err := g.admit(ctx, call{name: "processes", hosts: &of, selector: &s}, PermissionStart)
+	if err != nil {
+		return nil, err
+	}
 	defer func() { c.decided("", err) }()
 	f, err := g.fleet()
 	if err != nil {
@@ -119,11 +117,10 @@ func (c *call) processesInScope(ctx context.Context, all []session.Process, most
 // Match lets through who may start sessions, and answers what Start would be
 // refused with.
 func (g *Gate) Match(ctx context.Context, spec session.Spec) (matches []session.Match, err error) {
-	c, err := g.admit(ctx, "match", PermissionStart)
+	c, err := g.admit(ctx, call{name: "match", spec: &spec}, PermissionStart)
 	if err != nil {
 		return nil, err
 	}
-	c.spec = &spec
 	var refused error
 	defer func() { c.decided("", cmp.Or(err, refused)) }()
 	if err := spec.Validate(); err != nil {

@@ -55,11 +55,10 @@ func (g *Gate) SetPolicy(p *Policy) error {
 // Start lets through who may start sessions, for himself or for others, of
 // processes that his role may have sampled.
 func (g *Gate) Start(ctx context.Context, spec session.Spec) (started session.Session, err error) {
-	c, err := g.admit(ctx, "start", PermissionStart)
+	c, err := g.admit(ctx, call{name: "start", spec: &spec}, PermissionStart)
 	if err != nil {
 		return session.Session{}, err
 	}
-	c.spec = &spec
 	defer func() { c.decided(started.ID, err) }()
 	if err := spec.Validate(); err != nil {
 		return session.Session{}, c.passOn(err) // it is not for the gate to refuse
@@ -98,7 +97,7 @@ func (c *call) passedOn(spec session.Spec) session.Spec {
 
 // Get lets through who may read.
 func (g *Gate) Get(ctx context.Context, id session.ID) (session.Session, error) {
-	c, err := g.admit(ctx, "get", PermissionRead)
+	c, err := g.admit(ctx, call{name: "get", session: id}, PermissionRead)
 	if err != nil {
 		return session.Session{}, err
 	}
@@ -109,7 +108,7 @@ func (g *Gate) Get(ctx context.Context, id session.ID) (session.Session, error) 
 
 // List lets through who may read.
 func (g *Gate) List(ctx context.Context, f session.Filter) ([]session.Session, error) {
-	c, err := g.admit(ctx, "list", PermissionRead)
+	c, err := g.admit(ctx, call{name: "list"}, PermissionRead)
 	if err != nil {
 		return nil, err
 	}
@@ -121,7 +120,7 @@ func (g *Gate) List(ctx context.Context, f session.Filter) ([]session.Session, e
 // Watch lets through who may read.
 func (g *Gate) Watch(ctx context.Context, id session.ID) iter.Seq2[session.Session, error] {
 	return func(yield func(session.Session, error) bool) {
-		c, err := g.admit(ctx, "watch", PermissionRead)
+		c, err := g.admit(ctx, call{name: "watch", session: id}, PermissionRead)
 		if err != nil {
 			yield(session.Session{}, err)
 			return
@@ -141,7 +140,7 @@ func (g *Gate) Watch(ctx context.Context, id session.ID) iter.Seq2[session.Sessi
 
 // Fetch lets through who may read.
 func (g *Gate) Fetch(ctx context.Context, id session.ID, want session.Want) (*session.Content, error) {
-	c, err := g.admit(ctx, "fetch", PermissionRead)
+	c, err := g.admit(ctx, call{name: "fetch", session: id}, PermissionRead)
 	if err != nil {
 		return nil, err
 	}
@@ -152,7 +151,7 @@ func (g *Gate) Fetch(ctx context.Context, id session.ID, want session.Want) (*se
 
 // Cancel lets through who may cancel.
 func (g *Gate) Cancel(ctx context.Context, id session.ID) (session.Session, error) {
-	c, err := g.admit(ctx, "cancel", PermissionCancel)
+	c, err := g.admit(ctx, call{name: "cancel", session: id}, PermissionCancel)
 	if err != nil {
 		return session.Session{}, err
 	}

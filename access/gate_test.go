@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"iter"
@@ -250,7 +251,13 @@ func TestAudit(t *testing.T) {
 	}
 	_, err = look.Cancel(t.Context(), started.ID)
 	refused(t, "a viewer cancels", err, "not_permitted")
-	log.waitFor(t, map[string]any{"answer": "refused", "call": "cancel", "peer": "look", "code": "not_permitted"})
+	log.waitFor(t, map[string]any{"answer": "refused", "call": "cancel", "peer": "look", "code": "not_permitted", "session": string(started.ID)})
+	_, err = look.Start(t.Context(), s)
+	refused(t, "a viewer starts", err, "not_permitted")
+	line = log.waitFor(t, map[string]any{"answer": "refused", "call": "start", "peer": "look", "on_behalf_of": "alice", "code": "not_permitted", "frequency_hz": 199.0})
+	if got, err := json.Marshal(line["targets"]); err != nil || string(got) != fmt.Sprintf(`[{"pid":%d}]`, p.PID) {
+		t.Errorf("what was refused is not told, or was looked at: targets %s, %v", got, err)
+	}
 	if got, err := look.Get(t.Context(), started.ID); err != nil || got.Spec.Requester != "alice" {
 		t.Errorf("a viewer reads: %+v, %v", got, err)
 	}
