@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 
 	"github.com/carverauto/serviceradar-profiler/encoding/pprof"
@@ -38,7 +39,7 @@ func Fetch(ctx context.Context, there session.Runner, id session.ID, host string
 	}
 	file, err := os.CreateTemp("", "srprof-*")
 	if err != nil {
-		return nil, fmt.Errorf("keep the profile: %w", err)
+		return nil, notKept(err)
 	}
 	f := &Fetched{Session: content.Session, file: file}
 	err = os.Remove(file.Name())
@@ -47,9 +48,22 @@ func Fetch(ctx context.Context, there session.Runner, id session.ID, host string
 	}
 	if err != nil {
 		file.Close()
+		if pe := new(fs.PathError); errors.As(err, &pe) { // about the file, not about what comes
+			return nil, notKept(err)
+		}
 		return nil, fmt.Errorf("fetch the profile: %w", err)
 	}
 	return f, nil
+}
+
+// notKept says why there is no place for a profile that comes.
+func notKept(err error) error {
+	e := &session.Error{Code: "profile_not_kept", Kind: session.ErrTooLarge, Problem: "cannot keep the profile that comes in " + os.TempDir(), Cause: session.Cause(err),
+		Remedy: "make room there, or name another directory: $TMPDIR"}
+	if errors.Is(err, fs.ErrPermission) {
+		e.Kind = fs.ErrPermission
+	}
+	return e
 }
 
 // Reader reads it from its start.

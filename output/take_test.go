@@ -98,6 +98,18 @@ func TestFetchFromStranger(t *testing.T) {
 	}
 }
 
+// Where there is no place to keep what comes, the error says which place.
+func TestFetchWithoutRoom(t *testing.T) {
+	t.Chdir(t.TempDir())
+	t.Setenv("TMPDIR", "nosuch")
+	d := Destination{Names: "short", Annotate: "kernel"}
+	to := Streams{Out: io.Discard, Err: io.Discard}
+	_, err := d.Take(t.Context(), to, &stranger{body: strings.NewReader("anything")}, "1234", nil)
+	if code(err) != "profile_not_kept" || !strings.Contains(err.Error(), "nosuch (no such file or directory); ") {
+		t.Errorf("%v", err)
+	}
+}
+
 // Nothing in a profile steers the terminal of whoever fetches it.
 func TestFetchIsPrintable(t *testing.T) {
 	hostile := "a\x1b]0;title\a\u202e"
