@@ -6,14 +6,18 @@ import (
 	"runtime/debug"
 	"sync"
 	"time"
+
+	"github.com/carverauto/serviceradar-profiler/process"
 )
 
 // idle gives memory back to the system when no session runs any more. Go's own
-// way to do so takes minutes, and does not begin while nothing is allocated.
+// way to do so takes minutes, and does not begin while nothing is allocated; and
+// of the program itself it knows nothing.
 type idle struct {
 	mu       sync.Mutex
 	sessions int
 	timer    *time.Timer
+	closed   bool
 }
 
 // idleDelay leaves time to write the profile of the last session, and for a
@@ -30,9 +34,27 @@ func (i *idle) begin() {
 func (i *idle) end() {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	if i.sessions--; i.sessions == 0 {
+	i.sessions--
+	i.later()
+}
+
+// again says that something was done between sessions.
+func (i *idle) again() {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if !i.closed {
+		i.later()
+	}
+}
+
+// later gives memory back in a moment, if no session runs. mu is held.
+func (i *idle) later() {
+	if i.sessions == 0 {
 		i.stop()
-		i.timer = time.AfterFunc(idleDelay, debug.FreeOSMemory)
+		i.timer = time.AfterFunc(idleDelay, func() {
+			debug.FreeOSMemory()
+			_ = process.ForgetPages() // else they stay
+		})
 	}
 }
 
@@ -47,5 +69,6 @@ func (i *idle) stop() {
 func (i *idle) close() {
 	i.mu.Lock()
 	defer i.mu.Unlock()
+	i.closed = true
 	i.stop()
 }

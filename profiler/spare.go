@@ -45,6 +45,7 @@ func (r *Recorder) KeepSpare() (warning string, err error) {
 		return "", nil
 	}
 	s.ready, warning, err = newSpare()
+	r.idle.again() // what the start took
 	return warning, err
 }
 

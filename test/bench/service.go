@@ -55,39 +55,55 @@ func (r recorder) start(ctx context.Context, spec session.Spec) (started, error)
 	return out, nil
 }
 
-// service measures from a request to sampling, of a service that runs.
+// service measures from a request to sampling, of a service that runs. Of its
+// targets one runs at a time: another would take the CPU that this one is to be
+// met on.
 func (b *bench) service() error {
 	out := table{title: "From a request to the first sample, in a service", columns: []string{"asked", "target", "Hz",
 		"sessions", "sampling on, median", "p99", "first sample, median", "p99"}}
-	ways := []struct {
+	for _, c := range []struct {
+		start func() (*target, error)
+		warm  []warm
+	}{
+		{func() (*target, error) { return b.urgent("split.c") }, []warm{{99, b.rounds(20, 200)}, {999, b.rounds(20, 200)}}},
+		{b.large, []warm{{99, b.rounds(5, 20)}}},
+	} {
+		tg, err := c.start()
+		if err != nil {
+			return err
+		}
+		err = b.serviceOf(tg, c.warm, &out)
+		tg.stop()
+		if err != nil {
+			return err
+		}
+	}
+	out.note("*First*: each time of a service that was just started. The small program has the highest priority, so that its first sample does not wait until it has a CPU.")
+	out.print()
+	return nil
+}
+
+// warm is sessions of a service that is.
+type warm struct {
+	hz       profile.Frequency
+	sessions int
+}
+
+func (b *bench) serviceOf(tg *target, all []warm, out *table) error {
+	for _, w := range []struct {
 		name string
 		open func() (starter, error)
 	}{
 		{"profiler.Recorder", func() (starter, error) { return newRecorder() }},
 		{"over mTLS", func() (starter, error) { return b.serve() }},
-	}
-	small, err := b.urgent("split.c")
-	if err != nil {
-		return err
-	}
-	defer small.stop()
-	large, err := b.large()
-	if err != nil {
-		return err
-	}
-	defer large.stop()
-	for _, w := range ways {
-		if err := b.serviceWarm(w.name, w.open, &out, small, large); err != nil {
+	} {
+		if err := b.serviceWarm(w.name, w.open, out, tg, all); err != nil {
 			return err
 		}
-		for _, tg := range []*target{small, large} {
-			if err := b.serviceFirst(w.name, w.open, &out, tg); err != nil {
-				return err
-			}
+		if err := b.serviceFirst(w.name, w.open, out, tg); err != nil {
+			return err
 		}
 	}
-	out.note("*First*: each time of a service that was just started. The small program has the highest priority, so that its first sample does not wait until it has a CPU.")
-	out.print()
 	return nil
 }
 
@@ -100,27 +116,23 @@ func (b *bench) urgent(name string) (*target, error) {
 	return &target{"small C program", p.PID, p.Stop}, nil
 }
 
-func (b *bench) serviceWarm(name string, open func() (starter, error), out *table, small, large *target) error {
+func (b *bench) serviceWarm(name string, open func() (starter, error), out *table, tg *target, warm []warm) error {
 	s, err := open()
 	if err != nil {
 		return err
 	}
 	defer s.stop()
-	for _, m := range []struct {
-		target   *target
-		hz       profile.Frequency
-		sessions int
-	}{{small, 99, b.rounds(20, 200)}, {small, 999, b.rounds(20, 200)}, {large, 99, b.rounds(5, 20)}} {
+	for _, w := range warm {
 		var all []started
-		for range m.sessions + 1 { // the first one is not warm
-			one, err := b.session(s, m.target, m.hz)
+		for range w.sessions + 1 { // the first one is not warm
+			one, err := b.session(s, tg, w.hz)
 			if err != nil {
 				return err
 			}
 			all = append(all, one)
 			time.Sleep(50 * time.Millisecond)
 		}
-		serviceRow(out, name, m.target.label, m.hz, all[1:])
+		serviceRow(out, name, tg.label, w.hz, all[1:])
 	}
 	return nil
 }

@@ -53,7 +53,7 @@ func (b *bench) serviceMemory() error {
 			return err
 		}
 	}
-	out.note("Peaks during sessions of 5 s, of a service that was just started each time, with profiles fetched over mTLS at the end. Process: resident memory; kernel: BPF maps and programs. Ten: %s.", labels(ten))
+	out.note("Peaks during sessions of 5 s, of a service that was started shortly before each time, with profiles fetched over mTLS at the end. Process: resident memory; kernel: BPF maps and programs. Ten: %s.", labels(ten))
 	out.print()
 	return nil
 }
@@ -66,6 +66,10 @@ func labels(all []*target) string {
 	return strings.Join(names, ", ")
 }
 
+// givingBack is how long it takes until an idle service has given back what
+// it can.
+const givingBack = 5 * time.Second
+
 // serviceMemoryOf measures sessions on targets at different frequencies.
 func (b *bench) serviceMemoryOf(label string, targets []*target, out *table, idle bool) error {
 	d, err := b.serve()
@@ -74,9 +78,14 @@ func (b *bench) serviceMemoryOf(label string, targets []*target, out *table, idl
 	}
 	defer d.stop()
 	if idle {
-		time.Sleep(2 * time.Second)
+		time.Sleep(time.Second)
 		process, _ := statusField(d.tool.pid(), "VmRSS") // 0 shows
-		serviceMemoryRow(out, "idle, just started", process, kernelMemory(d.tool.pid()))
+		serviceMemoryRow(out, "idle, 1s after the start", process, kernelMemory(d.tool.pid()))
+	}
+	time.Sleep(givingBack) // what the start took is given back
+	if idle {
+		process, _ := statusField(d.tool.pid(), "VmRSS")
+		serviceMemoryRow(out, fmt.Sprintf("idle, %v later", givingBack), process, kernelMemory(d.tool.pid()))
 	}
 	p := b.watchMemory(d.tool.pid())
 	err = d.sessions(b.ctx, targets)
@@ -85,13 +94,12 @@ func (b *bench) serviceMemoryOf(label string, targets []*target, out *table, idl
 		return err
 	}
 	serviceMemoryRow(out, label, p.process, p.kernel)
-	const settle = 5 * time.Second
-	time.Sleep(settle)
+	time.Sleep(givingBack)
 	switches := voluntarySwitches(d.tool.pid())
 	time.Sleep(10 * time.Second)
 	switches = voluntarySwitches(d.tool.pid()) - switches
 	process, _ := statusField(d.tool.pid(), "VmRSS")
-	serviceMemoryRow(out, fmt.Sprintf("idle %v after, woken up %.0f times in 10 s", settle, switches), process, kernelMemory(d.tool.pid()))
+	serviceMemoryRow(out, fmt.Sprintf("idle %v after, woken up %.0f times in 10 s", givingBack, switches), process, kernelMemory(d.tool.pid()))
 	return nil
 }
 
