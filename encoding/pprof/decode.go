@@ -190,8 +190,10 @@ func (d *decoder) addAddresses(data []byte) error {
 		if f.number != fieldLocation {
 			return nil
 		}
-		d.lines = d.lines[:0]
 		v, err := numbers(f.content, locationAddress)
+		if err == nil {
+			d.lines, err = d.roomForLines(f.content)
+		}
 		if err == nil {
 			err = eachField(f.content, d.addLine)
 		}
@@ -211,6 +213,18 @@ func (d *decoder) addAddresses(data []byte) error {
 		d.out.Addresses = append(d.out.Addresses, a)
 		return err
 	})
+}
+
+// roomForLines is where those of a location go: a hostile one may have millions.
+func (d *decoder) roomForLines(location []byte) ([]line, error) {
+	n := 0
+	err := eachField(location, func(f field) error {
+		if f.number == locationLine {
+			n++
+		}
+		return nil
+	})
+	return slices.Grow(d.lines[:0], n), err
 }
 
 func (d *decoder) addLine(f field) error {
