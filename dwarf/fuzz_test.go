@@ -198,7 +198,8 @@ func FuzzLine(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, line, lineStr []byte) {
 		d := &Data{budget: budget{maxWork}}
-		file := &file{data: d, budget: &d.budget, line: inMemory("line", line), lineStr: inMemory("line_str", lineStr)}
+		file := &file{data: d, budget: &d.budget, line: inMemory("line", line), lineStr: inMemory("line_str", lineStr),
+			altOpened: true, altErr: ErrFormat} // it has no object to be named by
 		u := &unit{file: file, format: format{version: 5, address: 8}, lines: value{form: formSecOffset}}
 		var buffer []byte
 		table, err := u.lineTable(&buffer)
