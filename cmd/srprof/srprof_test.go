@@ -272,7 +272,7 @@ func TestTerminal(t *testing.T) {
 		if code != 0 || !strings.Contains(text, broken) {
 			t.Errorf("exit code %d, want %q in %q", code, broken, text)
 		}
-		if strings.Contains(text, "\x1b[1mFunctions by self samples\x1b[0m") != colors {
+		if strings.Contains(text, "\x1b[1mFunctions by self samples") != colors {
 			t.Errorf("colors %v in %q", colors, text)
 		}
 	}
