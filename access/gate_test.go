@@ -132,7 +132,9 @@ func gate(t testing.TB, p *access.Policy, change func(*profiler.Limits)) (*acces
 	if change != nil {
 		change(&l)
 	}
-	s, err := profiler.NewSessions(profiler.NewRecorder(32<<20, 8<<20), l)
+	r := profiler.NewRecorder(32<<20, 8<<20)
+	t.Cleanup(r.Close)
+	s, err := profiler.NewSessions(r, l)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -27,7 +27,9 @@ func fixture(t *testing.T) sessiontest.Fixture {
 	l := profiler.DefaultLimits()
 	l.GracePeriodSeconds, l.SpoolDir = 0, t.TempDir()
 	l.MaxConcurrentSessions, l.MaxQueuedSessions, l.MaxSessionDurationSeconds, l.MaxFrequencyHz = 2, 1, 20, 499
-	s, err := profiler.NewSessions(profiler.NewRecorder(32<<20, 8<<20), l)
+	r := profiler.NewRecorder(32<<20, 8<<20)
+	t.Cleanup(r.Close)
+	s, err := profiler.NewSessions(r, l)
 	if err != nil {
 		t.Fatal(err)
 	}

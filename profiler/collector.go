@@ -68,7 +68,7 @@ func newCollector(spec session.Spec, r *Recorder) (*collector, error) {
 		return nil, err
 	}
 	c := &collector{spec: spec, debug: r.Debug, cache: r.names, builder: profile.NewBuilder(), targets: map[int]*target{}, ends: map[profile.End]uint64{}}
-	c.feeder = newFeeder(c, r.tables)
+	c.feeder = newFeeder(c, r)
 	c.hot.names.Open, c.hot.names.RunTime = c.object, c.runTimeCode
 	c.kernel = c.addMapping(profile.Mapping{Kind: profile.MappingKernel, Path: profile.KernelPath, BuildID: kernelBuildID(), Start: kernelStart, Limit: ^profile.Addr(0)}, known{})
 	c.meta = describe()

@@ -31,20 +31,14 @@ type feeder struct {
 	done    sync.WaitGroup
 	sampler sampler.Tables
 	cache   *unwind.Cache
-	tables  map[unwind.Key][]fedTable // what the kernel has; the same content in two files is one
-	warning string                    // of the first table that could not be had
+	told    func() // after there came tables
+	warning string // of the first table that could not be had
 
 	walks bool // guarded by collector.mu: the walk is loaded, the kernel can be told
 }
 
-// fedTable is the table of one executable segment, in the kernel.
-type fedTable struct {
-	base, limit profile.ObjAddr
-	id          sampler.TableID
-}
-
-func newFeeder(c *collector, cache *unwind.Cache) *feeder {
-	return &feeder{c: c, cache: cache, wake: make(chan struct{}, 1), stop: make(chan struct{}), tables: map[unwind.Key][]fedTable{}}
+func newFeeder(c *collector, r *Recorder) *feeder {
+	return &feeder{c: c, cache: r.tables, told: r.spare.another, wake: make(chan struct{}, 1), stop: make(chan struct{})}
 }
 
 // changed says that there may be objects to be fed.
@@ -67,6 +61,7 @@ func (f *feeder) run(s sampler.Tables) {
 			if err := f.feed(); err != nil && f.warning == "" {
 				f.warning = fmt.Sprintf("some code is walked by frame pointer: %v", err)
 			}
+			f.told() // the spare may lack room for them
 			select {
 			case <-f.stop:
 				return
@@ -82,33 +77,59 @@ func (f *feeder) end() {
 }
 
 // begin loads the walk, with room for the tables of all that is mapped now and
-// some that may come.
+// some that may come. What the kernel has tables of, from other sessions, is
+// walked by them at once.
 func (f *feeder) begin() error {
 	f.c.mu.Lock()
-	known := slices.Clone(f.c.objects.unfed)
+	todo := f.c.objects.unfed
+	f.c.objects.unfed = nil
 	f.c.mu.Unlock()
-	rows, code := 0, 0
-	for _, o := range known {
+	var needs []sampler.TableNeed
+	var fed [][]sampler.TableID
+	var unfed, kept []*opened
+	for _, o := range todo {
 		file, err := o.get()
 		if err != nil {
+			unfed = append(unfed, o)
 			continue
 		}
-		rows += unwind.Bound(file)
-		for _, seg := range file.Segments() {
-			if seg.Executable() {
-				code += int(min(seg.MemSize, 1<<32))
-			}
+		key := unwind.KeyOf(file, o.id)
+		ids, ok, err := f.sampler.UseTables(key)
+		if err != nil {
+			return err
 		}
+		if ok {
+			fed, kept = append(fed, ids), append(kept, o)
+			continue
+		}
+		unfed = append(unfed, o)
+		// Of the rows there are half as many as a rule; for more there is
+		// made more room later.
+		needs = append(needs, sampler.TableNeed{Key: key, Rows: unwind.Bound(file) / 2, Code: codeOf(file)})
 	}
-	const spareRows, spareCode = 50_000, 8 << 20 // a libc and a few more, by dlopen
-	if err := f.sampler.OpenTables(rows+rows/8+spareRows, code+code/8+spareCode); err != nil {
-		return err
-	}
+	err := f.sampler.OpenTables(needs...)
 	f.c.mu.Lock()
 	defer f.c.mu.Unlock()
+	f.c.objects.unfed = append(f.c.objects.unfed, unfed...)
+	if err != nil {
+		return err
+	}
+	for i, o := range kept {
+		o.fed, o.looked = fed[i], true
+	}
 	f.c.meta.UserStacks = sampler.WalkTables
 	f.walks = true
 	return f.tell()
+}
+
+// codeOf is how many bytes of code an object has.
+func codeOf(file *object.File) (code int) {
+	for _, seg := range file.Segments() {
+		if seg.Executable() {
+			code += int(min(seg.MemSize, 1<<32))
+		}
+	}
+	return code
 }
 
 // feed builds the tables that are missing, those with the least work first, so
@@ -154,11 +175,9 @@ func (f *feeder) unreadable(o *opened) bool {
 // no error.
 func (f *feeder) add(o *opened) error {
 	key := unwind.KeyOf(o.object, o.id)
-	fed, ok := f.tables[key]
-	var err error
+	fed, ok, err := f.sampler.UseTables(key)
 	if !ok {
 		fed, err = f.build(o.object, key)
-		f.tables[key] = fed
 	}
 	f.c.mu.Lock()
 	defer f.c.mu.Unlock()
@@ -171,20 +190,12 @@ func (f *feeder) add(o *opened) error {
 	return cmp.Or(err, f.tell())
 }
 
-func (f *feeder) build(file *object.File, key unwind.Key) ([]fedTable, error) {
+func (f *feeder) build(file *object.File, key unwind.Key) ([]sampler.TableID, error) {
 	tables, err := f.cache.Tables(file, key)
 	if err != nil {
 		return nil, err
 	}
-	var fed []fedTable
-	for i := range tables {
-		id, err := f.sampler.AddTable(&tables[i])
-		if err != nil {
-			return fed, err
-		}
-		fed = append(fed, fedTable{tables[i].Base, tables[i].Limit, id})
-	}
-	return fed, nil
+	return f.sampler.AddTables(key, tables)
 }
 
 // tell describes the mappings of the targets that changed. collector.mu is held.
@@ -225,9 +236,9 @@ func describeMapping(m *process.Mapping, o *opened) sampler.Mapping {
 	for i := range o.fed {
 		t := &o.fed[i]
 		// A mapping begins on a page boundary, maybe before its segment.
-		if obj < t.limit && t.base < obj+profile.ObjAddr(m.Limit-m.Start) {
+		if obj < t.Limit && t.Base < obj+profile.ObjAddr(m.Limit-m.Start) {
 			out.Bias = m.Start - profile.Addr(obj)
-			out.Table = &t.id
+			out.Table = t
 		}
 	}
 	return out

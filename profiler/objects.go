@@ -12,6 +12,7 @@ import (
 	"github.com/carverauto/serviceradar-profiler/object"
 	"github.com/carverauto/serviceradar-profiler/process"
 	"github.com/carverauto/serviceradar-profiler/profile"
+	"github.com/carverauto/serviceradar-profiler/sampler"
 )
 
 // objects are the files behind the targets' mappings, each opened once, when a
@@ -43,8 +44,8 @@ type opened struct {
 	err    error
 
 	// Guarded by collector.mu.
-	fed    []fedTable // what the kernel has; nil until then
-	looked bool       // the feeder is done with it
+	fed    []sampler.TableID // what the kernel has; nil until then
+	looked bool              // the feeder is done with it
 }
 
 var errNoObject = errors.New("no object is behind it")

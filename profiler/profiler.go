@@ -10,6 +10,7 @@ import (
 
 	"github.com/carverauto/serviceradar-profiler/debugfile"
 	"github.com/carverauto/serviceradar-profiler/profile"
+	"github.com/carverauto/serviceradar-profiler/sampler"
 	"github.com/carverauto/serviceradar-profiler/session"
 	"github.com/carverauto/serviceradar-profiler/symbol"
 	"github.com/carverauto/serviceradar-profiler/unwind"
@@ -22,15 +23,20 @@ type Recorder struct {
 	Debug debugfile.Options
 
 	tables *unwind.Cache
+	kernel *sampler.TableStore // nil: each session has its own
 	names  *symbol.Cache
 	spare  spare
 	idle   idle
+	tidy   tidy
 }
 
 // NewRecorder makes a recorder that keeps up to so many bytes of unwind tables,
-// and of names, in memory from session to session.
+// and of names, in memory from session to session. Its sessions share the tables
+// in the kernel, some of which stay there until Close.
 func NewRecorder(tables int64, names int) *Recorder {
-	return &Recorder{tables: unwind.NewCache(tables), names: symbol.NewCache(names)}
+	r := &Recorder{kernel: new(sampler.TableStore), tables: unwind.NewCache(tables), names: symbol.NewCache(names)}
+	r.spare.tables = r.kernel
+	return r
 }
 
 // Tables tells what is kept of unwind tables.

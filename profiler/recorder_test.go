@@ -96,7 +96,7 @@ func share(p *profile.Profile, functions string) float64 {
 func TestSecondSession(t *testing.T) {
 	needs(t, "gcc")
 	target := programs.Start(t, "depth.c", programs.Options{Flags: noFrames, Args: []string{"30"}})
-	r := profiler.NewRecorder(32<<20, 8<<20)
+	r := recorder(t)
 	for i := range 3 {
 		before := r.Tables().Builds
 		p := record(t, r, spec(700*time.Millisecond, target.PID))
@@ -117,7 +117,7 @@ func TestSessionsAtOnce(t *testing.T) {
 	needs(t, "gcc")
 	one := programs.Start(t, "depth.c", programs.Options{Flags: noFrames, Args: []string{"20"}})
 	two := programs.Start(t, "split.c", programs.Options{Flags: noFrames})
-	r := profiler.NewRecorder(32<<20, 8<<20)
+	r := recorder(t)
 	var all sync.WaitGroup
 	for _, test := range []struct {
 		pid  int

@@ -44,7 +44,7 @@ func (r *Recorder) Open(spec session.Spec) (*Recording, error) {
 	if err != nil {
 		return nil, err
 	}
-	s, err := r.spare.take(sampler.Options{Targets: c.room(), Children: spec.Children})
+	s, err := r.spare.take(sampler.Options{Targets: c.room(), Children: spec.Children, Tables: r.kernel})
 	if err != nil {
 		c.close()
 		return nil, cannotSample{err}
@@ -123,6 +123,7 @@ func (r *Recording) Close() {
 		r.s.Close()                //nolint:errcheck // of descriptors that are ours
 		r.recorder.spare.another() // if it was not started
 		r.recorder.idle.end()
+		r.recorder.tidyLater()
 		<-r.naming
 	})
 }

@@ -19,6 +19,14 @@ import (
 	"github.com/carverauto/serviceradar-profiler/test/programs"
 )
 
+// recorder is what a service has, until the end of the test.
+func recorder(t testing.TB) *profiler.Recorder {
+	t.Helper()
+	r := profiler.NewRecorder(32<<20, 8<<20)
+	t.Cleanup(r.Close)
+	return r
+}
+
 // opened is a recording that samples.
 func opened(t *testing.T, r *profiler.Recorder, s session.Spec) *profiler.Recording {
 	t.Helper()
@@ -38,7 +46,7 @@ func opened(t *testing.T, r *profiler.Recorder, s session.Spec) *profiler.Record
 func TestSnapshots(t *testing.T) {
 	needs(t, "gcc")
 	target := programs.Start(t, "depth.c", programs.Options{Flags: noFrames, Args: []string{"20"}})
-	rec := opened(t, profiler.NewRecorder(32<<20, 8<<20), spec(2*time.Second, target.PID))
+	rec := opened(t, recorder(t), spec(2*time.Second, target.PID))
 	if ts := rec.Targets(); len(ts) != 1 || ts[0].PID != target.PID || time.Since(rec.Started()) > time.Minute {
 		t.Errorf("targets %v, started %v", ts, rec.Started())
 	}
@@ -105,11 +113,10 @@ func TestSnapshotOfNothing(t *testing.T) {
 func TestSpare(t *testing.T) {
 	needs(t, "gcc")
 	target := programs.Start(t, "depth.c", programs.Options{Flags: noFrames, Args: []string{"20"}})
-	r := profiler.NewRecorder(32<<20, 8<<20)
+	r := recorder(t)
 	if _, err := r.KeepSpare(); err != nil {
 		t.Fatal(err)
 	}
-	defer r.Close()
 	var all sync.WaitGroup
 	for i := range 6 {
 		s := spec(time.Minute, target.PID)
@@ -143,7 +150,7 @@ func TestSpare(t *testing.T) {
 func TestExitsAtOnce(t *testing.T) {
 	needs(t, "gcc")
 	target := programs.Start(t, "split.c", programs.Options{})
-	rec := opened(t, profiler.NewRecorder(32<<20, 8<<20), spec(time.Minute, target.PID))
+	rec := opened(t, recorder(t), spec(time.Minute, target.PID))
 	// Sampling is on, and nothing was read yet.
 	used := func() time.Duration {
 		stat, err := process.ReadStat(target.PID)

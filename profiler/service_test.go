@@ -49,11 +49,10 @@ func TestSessionsLeaveNothing(t *testing.T) {
 	needs(t, "gcc")
 	busy := programs.Start(t, "depth.c", programs.Options{Args: []string{"20"}})
 	asleep := launch(t, "", "sleep", "1000")
-	r := profiler.NewRecorder(8<<20, 4<<20)
+	r := recorder(t)
 	if _, err := r.KeepSpare(); err != nil {
 		t.Fatal(err)
 	}
-	defer r.Close()
 	one := func(i int) {
 		s := spec(30*time.Millisecond, busy.PID)
 		ctx := t.Context()

@@ -25,7 +25,9 @@ func kept(t *testing.T, change func(*Limits)) (*Sessions, func(time.Duration) se
 	l := DefaultLimits()
 	l.GracePeriodSeconds, l.MaxSessionDurationSeconds, l.SpoolDir = 0, 2*3600, t.TempDir()
 	change(&l)
-	s, err := NewSessions(NewRecorder(16<<20, 4<<20), l)
+	r := NewRecorder(16<<20, 4<<20)
+	t.Cleanup(r.Close)
+	s, err := NewSessions(r, l)
 	if err != nil {
 		t.Fatal(err)
 	}

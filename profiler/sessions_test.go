@@ -67,7 +67,7 @@ func sessions(t testing.TB, change func(*profiler.Limits)) *profiler.Sessions {
 	if change != nil {
 		change(&l)
 	}
-	s, err := profiler.NewSessions(profiler.NewRecorder(32<<20, 8<<20), l)
+	s, err := profiler.NewSessions(recorder(t), l)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,6 +15,7 @@ import (
 type spare struct {
 	mu      sync.Mutex
 	keep    bool
+	tables  *sampler.TableStore
 	ready   *sampler.BPF
 	waiting *time.Timer // until there is time to make one
 	made    sync.WaitGroup
@@ -24,7 +25,7 @@ type spare struct {
 // the case of tables another walk, while the first samples are taken already.
 const (
 	spareTargets = 8
-	spareRows    = 60_000   // of a program with a few libraries
+	spareRows    = 120_000  // of a program with a few libraries
 	spareCode    = 32 << 20 // bytes
 )
 
@@ -44,15 +45,15 @@ func (r *Recorder) KeepSpare() (warning string, err error) {
 	if s.ready != nil {
 		return "", nil
 	}
-	s.ready, warning, err = newSpare()
+	s.ready, warning, err = newSpare(s.tables)
 	r.idle.again() // what the start took
 	return warning, err
 }
 
 // newSpare is nil, without error, where only a sampler can be had that needs no
 // preparation.
-func newSpare() (spare *sampler.BPF, warning string, err error) {
-	made, err := sampler.Open(sampler.Options{Targets: spareTargets})
+func newSpare(tables *sampler.TableStore) (spare *sampler.BPF, warning string, err error) {
+	made, err := sampler.Open(sampler.Options{Targets: spareTargets, Tables: tables})
 	if err != nil {
 		return nil, "", err
 	}
@@ -77,29 +78,50 @@ func (s *spare) take(o sampler.Options) (sampler.Sampler, error) {
 	return sampler.Open(o)
 }
 
-// another has a spare made, soon, unless there is one. That it cannot be made
-// is found out, and said, by the next session, which makes its own.
+// another has a spare made, soon, or the one that there is prepared again if it
+// does not see the tables of all sessions before it. That this cannot be done is
+// found out, and said, by the next session, which makes its own.
 func (s *spare) another() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.keep || s.ready != nil || s.waiting != nil {
+	if !s.keep || s.waiting != nil || s.ready != nil && s.ready.Current() {
 		return
 	}
 	s.made.Add(1)
 	s.waiting = time.AfterFunc(spareDelay, func() {
 		defer s.made.Done()
-		made, _, err := newSpare()
+		if s.prepare() {
+			s.another() // if there came tables meanwhile
+		}
+	})
+}
+
+// prepare makes a spare, or prepares the one that there is, and reports whether
+// that went well.
+func (s *spare) prepare() bool {
+	s.mu.Lock()
+	ready := s.ready
+	s.mu.Unlock()
+	if ready != nil { // a session may take it meanwhile, and waits for it with its tables alone
+		err := ready.PrepareTables(spareRows, spareCode)
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.waiting = nil
-		switch {
-		case err != nil:
-		case s.keep:
-			s.ready = made
-		case made != nil:
-			made.Close() //nolint:errcheck // of descriptors that are ours
-		}
-	})
+		return err == nil
+	}
+	made, _, err := newSpare(s.tables)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.waiting = nil
+	switch {
+	case err != nil || made == nil:
+		return false
+	case !s.keep:
+		made.Close() //nolint:errcheck // of descriptors that are ours
+		return false
+	}
+	s.ready = made
+	return true
 }
 
 // Close lets go of what is kept for sessions to come. Those that go on are not
@@ -120,4 +142,6 @@ func (r *Recorder) Close() {
 		ready.Close() //nolint:errcheck // of descriptors that are ours
 	}
 	s.made.Wait()
+	r.tidy.close()
+	r.kernel.Close()
 }

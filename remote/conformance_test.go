@@ -37,7 +37,9 @@ func newService(t *testing.T, change func(*profiler.Limits)) *service {
 	l := profiler.DefaultLimits()
 	l.GracePeriodSeconds, l.SpoolDir = 0, t.TempDir()
 	change(&l)
-	sessions, err := profiler.NewSessions(profiler.NewRecorder(32<<20, 8<<20), l)
+	r := profiler.NewRecorder(32<<20, 8<<20)
+	t.Cleanup(r.Close)
+	sessions, err := profiler.NewSessions(r, l)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -23,7 +23,6 @@ type BPF struct {
 	program    program // which was loaded
 	objs       objects
 	stackMaps  stackMaps // of the build for old kernels
-	walk       walkObjects
 	options    Options
 	frequency  profile.Frequency
 	events     []*event
@@ -36,9 +35,12 @@ type BPF struct {
 	orphans    uint64    // counts whose stack was not found
 	scratch    scratch
 
-	mu      sync.Mutex     // guards walk and what follows
+	loading sync.Mutex // guards what follows; before mu
+	walk    walkObjects
+	tabled  tabled
+
+	mu      sync.Mutex     // guards what follows
 	targets map[int]uint32 // their spaces
-	tables  *tables
 	spaces  *spaces
 }
 
@@ -216,8 +218,12 @@ func (s *BPF) closeEvents() {
 // Close gives back everything in the kernel.
 func (s *BPF) Close() error {
 	s.closeEvents()
+	s.loading.Lock()
+	defer s.loading.Unlock()
 	o := &s.objs
 	errs := []error{s.walk.Close()}
+	s.tabled.begun = true // no spare any more
+	s.leave()
 	m := &s.stackMaps
 	for _, c := range []io.Closer{m.StackIds0, m.StackIds1, m.OverflowIds0, m.OverflowIds1,
 		o.Sample, o.CurrentConfig, o.Filter, o.Targets, o.Cpus, o.Walks,

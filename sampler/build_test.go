@@ -34,7 +34,7 @@ func TestBuild(t *testing.T) {
 		if !strings.HasSuffix(s.Program(), "Linux "+want+" and newer") {
 			t.Errorf("%s=%q: loaded %s, want that for Linux %s", sampler.EnvBuild, only, s.Program(), want)
 		}
-		if err := s.OpenTables(1000, 1<<20); err != nil {
+		if err := s.OpenTables(); err != nil {
 			t.Errorf("the walk of %s does not load: %v", s.Program(), err)
 		}
 		s.Close()

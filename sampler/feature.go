@@ -79,7 +79,7 @@ func canUseBPF() Feature {
 		return f
 	}
 	walk := WalkTables
-	if err := s.OpenTables(0, 0); err != nil {
+	if err := s.OpenTables(); err != nil {
 		walk = WalkFramePointer + ", because the walk by tables does not load: " + err.Error()
 	}
 	f.OK, f.Found = true, s.Program()+" loads and runs on the CPU clock; user stacks by "+walk

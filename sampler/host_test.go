@@ -66,12 +66,12 @@ func feedHost(t *testing.T, all []mapped) hostTables {
 		code += int(m.table.Limit - m.table.Base)
 	}
 	// The start of a page repeats the row that is in force there.
-	if err := s.OpenTables(rows+code/pageSize, code+len(all)*pageSize); err != nil {
+	if err := s.OpenTables(TableNeed{Rows: rows + code/pageSize, Code: code + len(all)*pageSize}); err != nil {
 		t.Fatal(err)
 	}
 	var ms []Mapping
 	for i := range all {
-		id, err := s.AddTable(all[i].table)
+		id, err := s.addTable(all[i].table)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -82,11 +82,11 @@ func feedHost(t *testing.T, all []mapped) hostTables {
 		t.Fatal(err)
 	}
 	var h hostTables
-	for i := range s.walk.Rows.MaxEntries() {
-		h.chunks = append(h.chunks, element(t, s.walk.Rows, i)...)
+	for i := range s.tabled.maps.rows.MaxEntries() {
+		h.chunks = append(h.chunks, element(t, s.tabled.maps.rows, i)...)
 	}
-	for i := range s.walk.Pages.MaxEntries() {
-		h.blocks = append(h.blocks, element(t, s.walk.Pages, i)...)
+	for i := range s.tabled.maps.pages.MaxEntries() {
+		h.blocks = append(h.blocks, element(t, s.tabled.maps.pages, i)...)
 	}
 	h.space = element(t, s.objs.Spaces, number)
 	return h

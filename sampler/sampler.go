@@ -35,8 +35,9 @@ const Event = "cpu-clock"
 // Options of a Sampler. Whom it samples, and how often, is not among them: so a
 // sampler can be ready before anybody asks for one.
 type Options struct {
-	Targets  int  // how many processes may have unwind tables at once; 0 means 16
-	Children bool // more than session.MaxTargets may be sampled at once
+	Targets  int         // how many processes may have unwind tables at once; 0 means 16
+	Children bool        // more than session.MaxTargets may be sampled at once
+	Tables   *TableStore // nil: it has unwind tables of its own
 }
 
 // Sampler samples a set of processes. Its methods must not be called
@@ -84,8 +85,9 @@ type About struct {
 // Tables are what a Sampler has besides if it can walk user stacks by unwind
 // tables. Its methods may be called concurrently with all others.
 type Tables interface {
-	OpenTables(rows, code int) error
-	AddTable(t *unwind.Table) (TableID, error)
+	UseTables(key unwind.Key) (ids []TableID, ok bool, err error)
+	OpenTables(needs ...TableNeed) error
+	AddTables(key unwind.Key, all []unwind.Draft) ([]TableID, error)
 	SetMappings(pid int, ms []Mapping) error
 }
 

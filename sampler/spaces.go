@@ -70,7 +70,7 @@ func (s *spaces) describe(ms []Mapping) (uint32, error) {
 		to := &v.Mappings[i]
 		to.Start, to.Limit = uint64(m.Start), uint64(m.Limit)
 		if m.Table != nil {
-			to.Bias = uint64(m.Bias) + uint64(m.Table.base)
+			to.Bias = uint64(m.Bias) + uint64(m.Table.Base)
 			to.Page, to.Pages = m.Table.page, m.Table.pages
 		}
 		v.Count++

@@ -5,7 +5,6 @@ package sampler
 import (
 	"errors"
 	"fmt"
-	"sync"
 
 	"github.com/cilium/ebpf"
 
@@ -15,17 +14,18 @@ import (
 )
 
 const (
-	chunkRows   = 512  // CHUNK_ROWS of abi.h
+	chunkRows   = 512 // CHUNK_ROWS of abi.h
+	rowBytes    = 8
 	pageSize    = 1024 // 1 << PAGE_SHIFT
 	blockPages  = 1024 // PAGES_IN_BLOCK
 	maxPageRows = 511  // what the page index has bits for
 	maxChunks   = 1 << 14
 )
 
-// TableID is a table in the kernel.
+// TableID is a table in the kernel, of the code in [Base, Limit).
 type TableID struct {
+	Base, Limit profile.ObjAddr
 	page, pages uint32
-	base        profile.ObjAddr
 }
 
 // tables feeds unwind tables to the kernel.
@@ -36,7 +36,6 @@ type TableID struct {
 // dividing and the row by a search of at most nine steps. Chunks are 4 KiB
 // elements of an array: filling one is one system call for 512 rows.
 type tables struct {
-	mu    sync.Mutex
 	rows  *ebpf.Map
 	pages *ebpf.Map
 
@@ -48,26 +47,41 @@ type tables struct {
 	page           []unwind.Row // scratch
 }
 
-// need is how many chunks and blocks there must be for another table.
-func (t *tables) need(u *unwind.Table) (chunks, blocks uint32) {
+// need is how many chunks and blocks there must be for other tables.
+func (t *tables) need(all []unwind.Draft) (chunks, blocks uint32) {
 	chunks, inChunk := t.chunks, t.inChunk
-	t.each(u, func(rows []unwind.Row) error {
-		if inChunk+len(rows) > chunkRows {
-			chunks, inChunk = chunks+1, 0
-		}
-		inChunk += len(rows)
-		return nil
-	})
-	return chunks + 1, (t.blocks*blockPages+uint32(t.inBlock)+pagesOf(u))/blockPages + 1
+	pages := t.blocks*blockPages + uint32(t.inBlock)
+	for i := range all {
+		pages += pagesOf(&all[i])
+		_ = t.each(&all[i], func(rows []unwind.Row) error { // which only counts
+			if inChunk+len(rows) > chunkRows {
+				chunks, inChunk = chunks+1, 0
+			}
+			inChunk += len(rows)
+			return nil
+		})
+	}
+	return chunks + 1, pages/blockPages + 1
 }
 
-func pagesOf(u *unwind.Table) uint32 {
+// roomFor is how many there must be for so many rows and bytes of code more.
+func (t *tables) roomFor(rows, code int) (chunks, blocks uint32) {
+	// A chunk keeps a free end where the next page's rows do not fit.
+	return min(maxChunks, t.chunks+uint32(min(maxChunks, rows/(chunkRows-64)+2))), t.blocks + uint32(code/pageSize/blockPages+2)
+}
+
+// bytes is how much is used.
+func (t *tables) bytes() int64 {
+	return int64(t.chunks)*chunkRows*rowBytes + int64(t.inChunk)*rowBytes + (int64(t.blocks)*blockPages+int64(t.inBlock))*4
+}
+
+func pagesOf(u *unwind.Draft) uint32 {
 	return uint32((uint64(u.Limit-u.Base) + pageSize - 1) / pageSize)
 }
 
 // add puts a table into the kernel, where there is room for it.
-func (t *tables) add(u *unwind.Table) (TableID, error) {
-	id := TableID{base: u.Base, page: t.blocks*blockPages + uint32(t.inBlock), pages: pagesOf(u)}
+func (t *tables) add(u *unwind.Draft) (TableID, error) {
+	id := TableID{Base: u.Base, Limit: u.Limit, page: t.blocks*blockPages + uint32(t.inBlock), pages: pagesOf(u)}
 	err := t.each(u, func(rows []unwind.Row) error {
 		where, err := t.place(rows)
 		if err != nil {
@@ -83,37 +97,38 @@ func (t *tables) add(u *unwind.Table) (TableID, error) {
 
 // each calls place with the rows of each page, the one that is in force at its
 // start first.
-func (t *tables) each(u *unwind.Table, place func(rows []unwind.Row) error) error {
-	row := 0
-	for p := range pagesOf(u) {
-		start := p * pageSize
-		for row < len(u.Rows) && u.Rows[row].Addr <= start {
-			row++
-		}
-		end := row
-		for end < len(u.Rows) && u.Rows[end].Addr < start+pageSize {
-			end++
-		}
-		t.page = append(t.page[:0], inForce(u, row, start))
-		t.page = append(t.page, u.Rows[row:end]...)
+func (t *tables) each(u *unwind.Draft, place func(rows []unwind.Row) error) error {
+	pages, limit := pagesOf(u), uint64(pageSize) // of the page
+	t.page = append(t.page[:0], unwind.Row{Rule: unwind.Rule(unwind.OpNone)})
+	done := func() error {
+		last := t.page[len(t.page)-1]
 		if len(t.page) > maxPageRows { // never seen; what is cut off must not borrow a rule
 			t.page = t.page[:maxPageRows]
 			t.page[maxPageRows-1].Rule = unwind.Rule(unwind.OpInvalid)
 		}
-		if err := place(t.page); err != nil {
+		err := place(t.page)
+		t.page = append(t.page[:0], last)
+		limit += pageSize
+		pages--
+		return err
+	}
+	for r := range u.Rows() {
+		for pages > 0 && uint64(r.Addr) >= limit {
+			if err := done(); err != nil {
+				return err
+			}
+		}
+		if uint64(r.Addr)+pageSize <= limit { // it is what is in force at the start
+			t.page = t.page[:0]
+		}
+		t.page = append(t.page, r)
+	}
+	for pages > 0 {
+		if err := done(); err != nil {
 			return err
 		}
-		row = end
 	}
 	return nil
-}
-
-// inForce is the row that holds at start, which is before row.
-func inForce(u *unwind.Table, row int, start uint32) unwind.Row {
-	if row == 0 {
-		return unwind.Row{Addr: start, Rule: unwind.Rule(unwind.OpNone)}
-	}
-	return u.Rows[row-1]
 }
 
 // place stores a page's rows in one chunk and returns what the page index says
@@ -145,6 +160,7 @@ func (t *tables) index(where uint32) error {
 	}
 	t.blocks++
 	t.inBlock = 0
+	clear(t.block.Page[:])
 	return nil
 }
 

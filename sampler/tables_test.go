@@ -31,28 +31,78 @@ func open(t *testing.T, targets int) *BPF {
 			t.Error(err)
 		}
 	})
-	if err := s.OpenTables(0, 0); err != nil {
+	if err := s.OpenTables(); err != nil {
 		t.Fatal(err)
 	}
 	return s
+}
+
+// addTable puts a table into the kernel that belongs to no object.
+func (s *BPF) addTable(u *unwind.Table) (TableID, error) {
+	set := s.tabled.set
+	set.mu.Lock()
+	ids, err := set.put([]unwind.Draft{u.Draft()})
+	set.mu.Unlock()
+	if err != nil {
+		return TableID{}, err
+	}
+	if !s.tabled.maps.newestOf(set) {
+		err = s.load()
+	}
+	return ids[0], err
+}
+
+// The pages of a table have the rule of each address, and begin with the one
+// that is in force where they begin.
+func TestPages(t *testing.T) {
+	random := rand.New(rand.NewPCG(3, 4))
+	for n := range 200 {
+		u := unwind.Table{Base: 0x1000}
+		at := random.Uint32N(3000) * uint32(n%2)
+		for range random.IntN(300) {
+			u.Rows = append(u.Rows, unwind.Row{Addr: at, Rule: unwind.Rule(random.Uint32())})
+			at += 1 + random.Uint32N(1<<(1+n%13))
+		}
+		u.Limit = u.Base + profile.ObjAddr(at)
+		draft, page := u.Draft(), uint64(0)
+		err := new(tables).each(&draft, func(rows []unwind.Row) error {
+			if len(rows) == 0 || uint64(rows[0].Addr) > page || len(rows) > 1 && uint64(rows[1].Addr) <= page || uint64(rows[len(rows)-1].Addr) >= page+pageSize {
+				t.Fatalf("the page at %#x has the rows %v", page, rows)
+			}
+			for a := page; a < min(page+pageSize, uint64(at)); a++ {
+				i := len(rows) - 1
+				for uint64(rows[i].Addr) > a {
+					i--
+				}
+				if want := u.Rule(u.Base + profile.ObjAddr(a)); rows[i].Rule != want {
+					t.Fatalf("at %#x: %v, want %v", a, rows[i].Rule, want)
+				}
+			}
+			page += pageSize
+			return nil
+		})
+		if err != nil || page < uint64(at) || page >= uint64(at)+pageSize {
+			t.Fatalf("%v: pages up to %#x of a table up to %#x", err, page, at)
+		}
+	}
 }
 
 // ruleInKernel finds a rule in the maps as the kernel side does (find_rule in
 // bpf/unwind.h).
 func ruleInKernel(t *testing.T, s *BPF, id TableID, a profile.ObjAddr) unwind.Rule {
 	t.Helper()
-	rel := uint32(a - id.base)
+	rel := uint32(a - id.Base)
 	if rel/pageSize >= id.pages {
 		return unwind.Rule(unwind.OpNone)
 	}
 	page := id.page + rel/pageSize
 	var b bpf.SampleBlock
-	if err := s.walk.Pages.Lookup(page/blockPages, &b); err != nil {
+	if err := s.tabled.maps.pages.Lookup(page/blockPages, &b); err != nil {
 		t.Fatal(err)
 	}
 	where := b.Page[page%blockPages]
 	var c bpf.SampleChunk
-	if err := s.walk.Rows.Lookup(where>>18, &c); err != nil {
+	if err := s.tabled.maps.rows.Lookup(where>>18, &c); err != nil {
 		t.Fatal(err)
 	}
 	rows := c.Rows[where>>9&511:][:where&511]
@@ -75,7 +125,7 @@ func TestTablesGrow(t *testing.T) {
 			at += 1 + rnd.Uint32N(60)
 		}
 		u.Limit = u.Base + profile.ObjAddr(at)
-		id, err := s.AddTable(&u)
+		id, err := s.addTable(&u)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -96,7 +146,7 @@ func TestTablesGrow(t *testing.T) {
 func TestTablesFull(t *testing.T) {
 	s := open(t, 1)
 	small := unwind.Table{Limit: 64, Rows: []unwind.Row{{Rule: unwind.Rule(unwind.OpRoot)}}}
-	id, err := s.AddTable(&small)
+	id, err := s.addTable(&small)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -104,7 +154,7 @@ func TestTablesFull(t *testing.T) {
 	for i := range uint32(maxChunks * chunkRows) {
 		huge.Rows = append(huge.Rows, unwind.Row{Addr: i * 4, Rule: unwind.Rule(i & 1)})
 	}
-	if _, err := s.AddTable(&huge); !errors.Is(err, ErrNoRoom) {
+	if _, err := s.addTable(&huge); !errors.Is(err, ErrNoRoom) {
 		t.Fatalf("got %v, want ErrNoRoom", err)
 	}
 	if got := ruleInKernel(t, s, id, 32); got != unwind.Rule(unwind.OpRoot) {

@@ -5,7 +5,6 @@ package sampler
 import (
 	"errors"
 	"fmt"
-	"io"
 
 	"github.com/cilium/ebpf"
 
@@ -17,80 +16,220 @@ import (
 // Code without a table is walked by frame pointer.
 var ErrNoRoom = errors.New("no room for more unwind tables")
 
-// walkObjects is what walking by tables needs besides.
+// walkObjects is what walking by tables needs besides the tables.
 type walkObjects struct {
 	Walk   *ebpf.Program `ebpf:"walk"`
-	Rows   *ebpf.Map     `ebpf:"rows"`
-	Pages  *ebpf.Map     `ebpf:"pages"`
 	Caches *ebpf.Map     `ebpf:"caches"`
 }
 
 func (w *walkObjects) Close() error {
-	var errs []error
-	for _, c := range []io.Closer{w.Walk, w.Rows, w.Pages, w.Caches} {
-		errs = append(errs, c.Close()) // to close nil is no error
-	}
-	return errors.Join(errs...)
+	return errors.Join(w.Walk.Close(), w.Caches.Close()) // to close nil is no error
+}
+
+// tabled is what a sampler has of a TableStore. It is guarded by
+// BPF.loading.
+type tabled struct {
+	set     *tableSet  // nil until it joined
+	maps    *tableMaps // those that the walk is loaded with
+	least   int32      // the number of the maps that it must see
+	begun   bool       // it is no spare any more
+	opened  bool       // the walk has taken over
+	used    map[unwind.Key]bool
+	planned map[unwind.Key]bool // and not there yet
 }
 
 // PrepareTables loads the walk by unwind tables, with room for so many rows and
-// bytes of code, for OpenTables to use if that is enough.
+// bytes of code in all, for OpenTables to use if that is enough. Called again it
+// loads one that sees the tables that there are now; once the sampler is used,
+// or closed, it does nothing.
 //
 // Where the kernel lets no program read memory, the error is
 // errors.ErrUnsupported.
 func (s *BPF) PrepareTables(rows, code int) error {
-	if s.program.locked {
-		return fmt.Errorf("walk by unwind tables in a kernel locked down for confidentiality: %w", errors.ErrUnsupported)
+	s.loading.Lock()
+	defer s.loading.Unlock()
+	switch {
+	case s.program.locked:
+		return errLocked
+	case s.tabled.begun:
+		return nil
 	}
-	w, err := s.loadWalk(roomFor(rows, code))
+	s.join()
+	err := s.tabled.set.atLeast(rows, code)
+	if err == nil {
+		err = s.load()
+	}
 	if err != nil {
-		return err
+		s.leave()
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.walk = w
-	return nil
+	return err
 }
 
-// roomFor is how many elements of the maps so much takes.
-func roomFor(rows, code int) (chunks, blocks uint32) {
-	// A chunk keeps a free end where the next page's rows do not fit.
-	return uint32(min(maxChunks, rows/(chunkRows-64)+2)), uint32(code/pageSize/blockPages + 2)
+var errLocked = fmt.Errorf("walk by unwind tables in a kernel locked down for confidentiality: %w", errors.ErrUnsupported)
+
+// Current says whether the walk that is prepared sees all tables that there
+// are. If not, it has to be loaded again when it is used.
+func (s *BPF) Current() bool {
+	s.loading.Lock()
+	defer s.loading.Unlock()
+	t := &s.tabled
+	return t.set == nil || s.options.Tables.newest(t.set, t.maps)
+}
+
+// begin is called by all that uses tables. loading is held.
+func (s *BPF) begin() {
+	t := &s.tabled
+	if t.begun {
+		return
+	}
+	t.begun, t.used, t.planned = true, map[unwind.Key]bool{}, map[unwind.Key]bool{}
+	s.join()
+}
+
+// join joins the tables of now, and leaves those of before if they are others.
+// loading is held.
+func (s *BPF) join() {
+	t := &s.tabled
+	switch set := s.options.Tables.join(); {
+	case t.set == nil:
+		t.set = set
+	case s.options.Tables == nil || t.set == set: // it has its own, or these already
+		set.leave()
+	default:
+		s.leave()
+		t.set = set
+	}
+}
+
+// leave lets go of the tables. loading is held.
+func (s *BPF) leave() {
+	t := &s.tabled
+	if t.set != nil {
+		t.set.unuse(t.used, t.planned)
+		t.set.leave()
+	}
+	if t.maps != nil {
+		t.maps.release()
+	}
+	t.set, t.maps = nil, nil
+}
+
+// UseTables finds the tables of an object that are in the kernel already.
+func (s *BPF) UseTables(key unwind.Key) (ids []TableID, ok bool, err error) {
+	s.loading.Lock()
+	defer s.loading.Unlock()
+	if s.program.locked {
+		return nil, false, nil
+	}
+	s.begin()
+	k := s.tabled.set.use(key, s.tabled.used[key])
+	if k == nil {
+		return nil, false, nil
+	}
+	if err := s.see(key, k); err != nil {
+		return nil, true, err
+	}
+	return k.ids, true, nil
 }
 
 // OpenTables lets the walk by unwind tables take over from the kernel's walk,
-// loading it unless one is prepared with room for so many rows and bytes of
-// code. Of mappings it knows nothing yet, so at first it goes by frame pointer.
-// It may be called while sampling goes on. Errors are PrepareTables'.
-func (s *BPF) OpenTables(rows, code int) error {
-	chunks, blocks := roomFor(rows, code)
-	if w := &s.walk; w.Walk == nil || chunks > w.Rows.MaxEntries() || blocks > w.Pages.MaxEntries() {
-		small := s.walk
-		if err := s.PrepareTables(rows, code); err != nil {
-			return err
-		}
-		if err := small.Close(); err != nil {
+// loading it unless one is prepared that will do. Of mappings it knows nothing
+// yet, so at first it goes by frame pointer. What tables are going to be added
+// it wants to know beforehand, to make room for all at once. It may be called
+// while sampling goes on. Errors are PrepareTables'.
+func (s *BPF) OpenTables(needs ...TableNeed) error {
+	s.loading.Lock()
+	defer s.loading.Unlock()
+	if s.program.locked {
+		return errLocked
+	}
+	s.begin()
+	t := &s.tabled
+	fresh, err := t.set.plan(needs)
+	for _, key := range fresh {
+		t.planned[key] = true
+	}
+	if err != nil {
+		return err
+	}
+	if t.maps == nil || t.maps.number < t.least || len(needs) > 0 && !t.maps.newestOf(t.set) {
+		if err := s.load(); err != nil {
 			return err
 		}
 	}
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.tables = &tables{rows: s.walk.Rows, pages: s.walk.Pages}
 	s.spaces = newSpaces(s.objs.Spaces)
+	s.mu.Unlock()
+	t.opened = true
 	return s.takeOver(&s.walk)
 }
 
-// loadWalk loads the walk with maps for tables of a size of their own.
-func (s *BPF) loadWalk(chunks, blocks uint32) (walkObjects, error) {
+// AddTables puts the unwind tables of an object's segments into the kernel,
+// for the mappings of any target. The error is ErrNoRoom when the maps are full.
+// OpenTables must have succeeded.
+func (s *BPF) AddTables(key unwind.Key, all []unwind.Draft) ([]TableID, error) {
+	s.loading.Lock()
+	defer s.loading.Unlock()
+	k, err := s.tabled.set.add(key, all, s.tabled.used[key])
+	if err != nil {
+		return nil, err
+	}
+	delete(s.tabled.planned, key)
+	if err := s.see(key, k); err != nil {
+		return nil, err
+	}
+	return k.ids, nil
+}
+
+// see notes that tables are used, and makes sure that the walk sees them. Which
+// maps a program uses is decided when it is loaded, so for newer ones there is
+// another program. Nothing moves, so what the kernel knows of mappings stays
+// true. loading is held.
+func (s *BPF) see(key unwind.Key, k *keptTables) error {
+	t := &s.tabled
+	t.used[key] = true
+	t.least = max(t.least, k.maps)
+	if !t.opened || t.maps.number >= t.least {
+		return nil
+	}
+	return s.load()
+}
+
+// load loads the walk with the newest maps. If it was there before, the new one
+// takes over. loading is held.
+func (s *BPF) load() error {
+	m := s.tabled.set.take()
+	w, err := s.loadWalk(m)
+	if err != nil {
+		m.release()
+		return err
+	}
+	if s.tabled.opened {
+		if err := s.takeOver(&w); err != nil {
+			m.release()
+			return errors.Join(err, w.Close())
+		}
+	}
+	old, oldMaps := s.walk, s.tabled.maps
+	s.walk, s.tabled.maps = w, m
+	if oldMaps != nil {
+		oldMaps.release()
+	}
+	return old.Close()
+}
+
+// loadWalk loads the walk with maps for tables.
+func (s *BPF) loadWalk(m *tableMaps) (walkObjects, error) {
 	var w walkObjects
 	spec, err := s.spec(s.program)
 	if err != nil {
 		return w, err
 	}
-	spec.Maps[bpf.SampleMapRows].MaxEntries = chunks
-	spec.Maps[bpf.SampleMapPages].MaxEntries = blocks
+	spec.Maps[bpf.SampleMapRows].MaxEntries = m.rows.MaxEntries()
+	spec.Maps[bpf.SampleMapPages].MaxEntries = m.pages.MaxEntries()
 	o := &s.objs
 	shared := map[string]*ebpf.Map{
+		bpf.SampleMapRows: m.rows, bpf.SampleMapPages: m.pages,
 		bpf.SampleMapCpus: o.Cpus, bpf.SampleMapWalks: o.Walks, bpf.SampleMapRegions: o.Regions,
 		bpf.SampleMapCounts0: o.Counts0, bpf.SampleMapCounts1: o.Counts1,
 		bpf.SampleMapStacks0: o.Stacks0, bpf.SampleMapStacks1: o.Stacks1,
@@ -112,48 +251,4 @@ func (s *BPF) takeOver(w *walkObjects) error {
 		return fmt.Errorf("let the walk take over: %w", err)
 	}
 	return nil
-}
-
-// AddTable puts the unwind table of an object's segment into the kernel, for
-// the mappings of any target. The error is ErrNoRoom when the maps are full.
-// OpenTables must have succeeded.
-func (s *BPF) AddTable(t *unwind.Table) (TableID, error) {
-	s.tables.mu.Lock()
-	defer s.tables.mu.Unlock()
-	chunks, blocks := s.tables.need(t)
-	if chunks > s.tables.rows.MaxEntries() || blocks > s.tables.pages.MaxEntries() {
-		if err := s.grow(chunks, blocks); err != nil {
-			return TableID{}, err
-		}
-	}
-	return s.tables.add(t)
-}
-
-// grow replaces the maps by bigger ones. A map cannot grow, and which maps a
-// program uses is decided when it is loaded: so there is another program, which
-// takes over when its maps hold the same. Nothing moves, so what the kernel
-// knows of mappings stays true.
-func (s *BPF) grow(chunks, blocks uint32) error {
-	t := s.tables
-	if chunks > maxChunks {
-		return ErrNoRoom
-	}
-	// Half as much again as is there, so that it does not happen with every
-	// library.
-	w, err := s.loadWalk(min(maxChunks, chunks+t.rows.MaxEntries()/2), blocks+t.pages.MaxEntries()/2)
-	if err != nil {
-		return fmt.Errorf("make room for unwind tables: %w", err)
-	}
-	if err = t.copyTo(w.Rows, w.Pages); err == nil {
-		err = s.takeOver(&w)
-	}
-	if err != nil {
-		return errors.Join(err, w.Close())
-	}
-	s.mu.Lock()
-	old := s.walk
-	s.walk = w
-	s.mu.Unlock()
-	t.rows, t.pages = w.Rows, w.Pages
-	return old.Close()
 }

@@ -49,7 +49,9 @@ func newStation(t *testing.T, change func(*profiler.Limits)) *station {
 	if change != nil {
 		change(&l)
 	}
-	sessions, err := profiler.NewSessions(profiler.NewRecorder(32<<20, 8<<20), l)
+	r := profiler.NewRecorder(32<<20, 8<<20)
+	t.Cleanup(r.Close)
+	sessions, err := profiler.NewSessions(r, l)
 	if err != nil {
 		t.Fatal(err)
 	}

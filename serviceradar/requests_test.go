@@ -55,7 +55,9 @@ func allOfIt(f *testing.F) (*grpc.ClientConn, []rpc, func() string) {
 	limits := profiler.DefaultLimits()
 	limits.MaxConcurrentSessions, limits.MaxQueuedSessions, limits.MaxSessionDurationSeconds = 1, 1, 1
 	limits.GracePeriodSeconds, limits.SpoolDir = 0, f.TempDir()
-	sessions, err := profiler.NewSessions(profiler.NewRecorder(1<<20, 1<<20), limits)
+	r := profiler.NewRecorder(1<<20, 1<<20)
+	f.Cleanup(r.Close)
+	sessions, err := profiler.NewSessions(r, limits)
 	if err != nil {
 		f.Fatal(err)
 	}

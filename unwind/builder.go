@@ -15,7 +15,7 @@ import (
 // then puts them in order of addresses. Linkers keep the order of the code
 // mostly but not always (.text.unlikely and the like are moved), so sorting the
 // functions at the end is cheap and sorting rows is not needed at all. The
-// price: for a moment all rows exist twice.
+// price: for a moment all rows exist twice, unless a [Draft] will do.
 type builder struct {
 	machine
 	segments  []segment
@@ -54,8 +54,8 @@ func (b *builder) prepare(f *object.File, sources []source) {
 		}
 	}
 	b.limit = bound(f, sources) - fixedRows
-	b.rows = make([]Row, 0, b.limit/2) // what real files need, see Bound
-	b.spans = make([]span, 0, b.limit/16)
+	b.rows = make([]Row, 0, b.limit/2)                              // what real files need, see Bound
+	b.spans = make([]span, 0, b.limit*bytesPerRow/bytesPerFunction) // what is not needed is never touched
 }
 
 // full says that there is no room for more rows. Each function may need one
@@ -191,7 +191,7 @@ func (b *builder) row(first int, addr uint32, r Rule) {
 // takes over there, and where it ends nothing is known: this is what the
 // search in .eh_frame_hdr finds, so what exceptions rely on. Gaps are OpNone,
 // in Go's code OpFramePointer.
-func (b *builder) assemble(gos []codeRange) []Table {
+func (b *builder) assemble(gos []codeRange) []Draft {
 	spans := b.spans
 	slices.SortFunc(spans, func(a, b span) int {
 		if a.key != b.key {
@@ -202,49 +202,102 @@ func (b *builder) assemble(gos []codeRange) []Table {
 		}
 		return cmp.Compare(a.first, b.first)
 	})
-	tables := make([]Table, len(b.segments))
+	drafts := make([]Draft, len(b.segments))
 	for i := range b.segments {
-		s := &b.segments[i]
 		n := 0
-		for n < len(spans) && spans[n].segment() == s.index {
+		for n < len(spans) && spans[n].segment() == b.segments[i].index {
 			n++
 		}
-		tables[i] = b.table(s, spans[:n], gos)
+		drafts[i] = draft(b.segments[i], spans[:n:n], b.rows, gos)
 		spans = spans[n:]
 	}
-	return tables
+	return drafts
 }
 
-func (b *builder) table(s *segment, spans []span, gos []codeRange) Table {
-	count := 1 + 3*len(gos)
+// draft is a segment's table. It keeps nothing of the builder but these.
+func draft(s segment, spans []span, rows []Row, gos []codeRange) Draft {
+	most := 1 + 3*len(gos)
 	for i := range spans {
 		if i == 0 || spans[i].key != spans[i-1].key {
-			count += int(spans[i].count) + 1
+			most += int(spans[i].count) + 1
 		}
 	}
-	t := Table{Base: profile.ObjAddr(s.base), Limit: profile.ObjAddr(s.base + s.size), Rows: make([]Row, 0, count)}
-	end := uint64(0) // up to where there are rows
+	d := Draft{Base: profile.ObjAddr(s.base), Limit: profile.ObjAddr(s.base + s.size), most: most}
+	d.rows = func(yield func(Row) bool) {
+		w := writer{base: s.base, gos: gos, yield: yield}
+		end := uint64(0) // up to where there are rows
+		for i := range spans {
+			sp := &spans[i]
+			if i > 0 && sp.key == spans[i-1].key {
+				continue
+			}
+			w.gap(end, uint64(sp.start()))
+			end = min(uint64(sp.limit), nextStart(spans[i:], s.size))
+			for _, r := range rows[sp.first : sp.first+sp.count] {
+				if uint64(r.Addr) >= end {
+					break
+				}
+				w.add(r)
+			}
+			if w.stopped {
+				return
+			}
+		}
+		w.gap(end, s.size)
+	}
+	return d
+}
+
+// nextStart is where the first of the functions begins that is not where the
+// first one is; else the end.
+func nextStart(spans []span, end uint64) uint64 {
 	for i := range spans {
-		sp := &spans[i]
-		if i > 0 && sp.key == spans[i-1].key {
+		if spans[i].key != spans[0].key {
+			return uint64(spans[i].start())
+		}
+	}
+	return end
+}
+
+// writer passes rows on, but for those that say what the one before does.
+type writer struct {
+	base    uint64 // of the segment
+	gos     []codeRange
+	yield   func(Row) bool
+	last    Rule
+	begun   bool
+	stopped bool // nobody wants more
+}
+
+func (w *writer) add(r Row) {
+	if w.stopped || w.begun && w.last == r.Rule {
+		return
+	}
+	w.begun, w.last = true, r.Rule
+	w.stopped = !w.yield(r)
+}
+
+// gap fills [start, limit), relative to the base, where no function is
+// described.
+func (w *writer) gap(start, limit uint64) {
+	if start >= limit {
+		return
+	}
+	for _, g := range w.gos { // sorted, apart
+		from, to := max(g.start, w.base+start)-w.base, min(g.limit, w.base+limit)-w.base
+		if g.start >= w.base+limit || g.limit <= w.base+start {
 			continue
 		}
-		next := s.size
-		for j := i + 1; j < len(spans); j++ {
-			if spans[j].key != sp.key {
-				next = uint64(spans[j].start())
-				break
-			}
+		if from > start {
+			w.add(Row{uint32(start), Rule(OpNone)})
 		}
-		t.gap(end, uint64(sp.start()), gos)
-		end = min(uint64(sp.limit), next)
-		for _, r := range b.rows[sp.first : sp.first+sp.count] {
-			if uint64(r.Addr) >= end {
-				break
-			}
-			t.add(r)
-		}
+		w.add(Row{uint32(from), Rule(OpFramePointer)})
+		start = to
 	}
-	t.gap(end, s.size, gos)
-	return t
+	if start < limit {
+		w.add(Row{uint32(start), Rule(OpNone)})
+	}
 }
+
+// codeRange is a range of object addresses.
+type codeRange struct{ start, limit uint64 }

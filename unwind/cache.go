@@ -54,7 +54,7 @@ type Cache struct {
 type cached struct {
 	key    Key
 	ready  chan struct{} // closed when what follows is there
-	tables []Table
+	tables []Draft
 	err    error
 	bytes  int64
 	place  *list.Element // nil until they are kept
@@ -67,12 +67,11 @@ const entryBytes = 256
 // NewCache makes a cache of at most so many bytes.
 func NewCache(limit int64) *Cache { return &Cache{limit: limit, kept: map[Key]*cached{}} }
 
-// Tables returns what Build makes of f, which key names. The tables are
-// shared: nobody changes them.
-func (c *Cache) Tables(f *object.File, key Key) ([]Table, error) {
+// Tables returns what Build makes of f, which key names. What is kept is written
+// out, what is too large for it is not.
+func (c *Cache) Tables(f *object.File, key Key) ([]Draft, error) {
 	if c == nil {
-		tables, _, err := Build(f)
-		return tables, err
+		return new(builder).build(f)
 	}
 	c.mu.Lock()
 	e := c.kept[key]
@@ -88,7 +87,7 @@ func (c *Cache) Tables(f *object.File, key Key) ([]Table, error) {
 	c.kept[key] = e
 	c.builds++
 	c.mu.Unlock()
-	e.tables, _, e.err = Build(f)
+	e.tables, e.err = new(builder).build(f)
 	c.keep(e)
 	close(e.ready)
 	return e.tables, e.err
@@ -99,11 +98,15 @@ func (c *Cache) Tables(f *object.File, key Key) ([]Table, error) {
 func (c *Cache) keep(e *cached) {
 	e.bytes = entryBytes
 	for i := range e.tables {
-		e.bytes += int64(cap(e.tables[i].Rows)) * int64(unsafe.Sizeof(Row{}))
+		e.bytes += int64(e.tables[i].most) * int64(unsafe.Sizeof(Row{}))
+	}
+	fits := e.err == nil && e.bytes <= c.limit
+	if fits {
+		e.tables = Drafts(Written(e.tables))
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if e.err != nil || e.bytes > c.limit {
+	if !fits {
 		delete(c.kept, e.key)
 		return
 	}

@@ -61,7 +61,7 @@ func TestCache(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if len(got) != len(want) || !slices.Equal(got[0].Rows, want[0].Rows) {
+			if len(got) != len(want) || !slices.Equal(slices.Collect(got[0].Rows()), want[0].Rows) {
 				t.Errorf("%s: the cache gives other tables than Build", p)
 			}
 		}
@@ -116,8 +116,24 @@ func TestCacheBounded(t *testing.T) {
 	}
 	tiny := NewCache(entryBytes)
 	f, key := openKeyed(t, paths[0])
-	if tables, err := tiny.Tables(f, key); err != nil || len(tables) == 0 || tiny.Stats().Objects != 0 {
-		t.Errorf("bigger than the cache: %d tables, %v, %+v", len(tables), err, tiny.Stats())
+	got, err := tiny.Tables(f, key)
+	if err != nil || len(got) == 0 || tiny.Stats().Objects != 0 {
+		t.Fatalf("bigger than the cache: %d tables, %v, %+v", len(got), err, tiny.Stats())
+	}
+	want, _, err := Build(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // rows that are not written out can be read again, and in part
+		if rows := slices.Collect(got[0].Rows()); !slices.Equal(rows, want[0].Rows) {
+			t.Errorf("%d rows of a table that is bigger than the cache, want %d, or others", len(rows), len(want[0].Rows))
+		}
+		for r := range got[0].Rows() {
+			if r != want[0].Rows[0] {
+				t.Errorf("the first row is %v, want %v", r, want[0].Rows[0])
+			}
+			break
+		}
 	}
 }
 
@@ -134,7 +150,7 @@ func TestCacheConcurrent(t *testing.T) {
 				f, key := openKeyed(t, p)
 				a, err1 := c.Tables(f, key)
 				b, err2 := small.Tables(f, key)
-				if err1 != nil || err2 != nil || !slices.Equal(a[0].Rows, b[0].Rows) {
+				if err1 != nil || err2 != nil || !slices.Equal(a[0].Table().Rows, b[0].Table().Rows) {
 					t.Errorf("%s: %v, %v, or different tables", p, err1, err2)
 				}
 			}

@@ -23,6 +23,8 @@ const (
 	// files of a Debian system were 3.9, the mean was 5.3. The format's own
 	// limit is about 2; what needs that is cut short.
 	bytesPerRow = 3
+	// No FDE has less: length, CIE, start, size, augmentation and an instruction.
+	bytesPerFunction = 24
 	// Rows of one of Go's functions, the one for the gap behind it included; a
 	// mean of 5 was seen.
 	rowsPerGoFunction = 8

@@ -3,6 +3,8 @@
 package unwind
 
 import (
+	"iter"
+	"slices"
 	"sort"
 
 	"github.com/carverauto/serviceradar-profiler/profile"
@@ -37,34 +39,42 @@ func (t *Table) Rule(a profile.ObjAddr) Rule {
 	return t.Rows[i-1].Rule
 }
 
-// add appends a row unless it says what the one before does.
-func (t *Table) add(r Row) {
-	if n := len(t.Rows); n == 0 || t.Rows[n-1].Rule != r.Rule {
-		t.Rows = append(t.Rows, r)
-	}
+// Draft is a table that is not written out: its rows are put in order while they
+// are read. So those of a large object exist once only.
+type Draft struct {
+	Base, Limit profile.ObjAddr
+	most        int // rows at most
+	rows        iter.Seq[Row]
 }
 
-// codeRange is a range of object addresses.
-type codeRange struct{ start, limit uint64 }
+// Rows are those of the table, in order. They may be read several times, and by
+// several goroutines at once.
+func (d *Draft) Rows() iter.Seq[Row] { return d.rows }
 
-// gap fills [start, limit), relative to Base, where no function is described.
-func (t *Table) gap(start, limit uint64, gos []codeRange) {
-	if start >= limit {
-		return
+// Table writes it out.
+func (d *Draft) Table() Table {
+	return Table{Base: d.Base, Limit: d.Limit, Rows: slices.AppendSeq(make([]Row, 0, d.most), d.rows)}
+}
+
+// Draft is the table as one that can be read like others.
+func (t *Table) Draft() Draft {
+	return Draft{Base: t.Base, Limit: t.Limit, most: len(t.Rows), rows: slices.Values(t.Rows)}
+}
+
+// Written writes out all tables of an object.
+func Written(drafts []Draft) []Table {
+	tables := make([]Table, len(drafts))
+	for i := range drafts {
+		tables[i] = drafts[i].Table()
 	}
-	base := uint64(t.Base)
-	for _, g := range gos { // sorted, apart
-		from, to := max(g.start, base+start)-base, min(g.limit, base+limit)-base
-		if g.start >= base+limit || g.limit <= base+start {
-			continue
-		}
-		if from > start {
-			t.add(Row{uint32(start), Rule(OpNone)})
-		}
-		t.add(Row{uint32(from), Rule(OpFramePointer)})
-		start = to
+	return tables
+}
+
+// Drafts are the tables of an object to be read.
+func Drafts(tables []Table) []Draft {
+	drafts := make([]Draft, len(tables))
+	for i := range tables {
+		drafts[i] = tables[i].Draft()
 	}
-	if start < limit {
-		t.add(Row{uint32(start), Rule(OpNone)})
-	}
+	return drafts
 }

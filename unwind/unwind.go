@@ -80,13 +80,23 @@ type Stats struct {
 // architecture is not known (errors.ErrUnsupported).
 func Build(f *object.File) ([]Table, Stats, error) {
 	b := builder{}
+	drafts, err := b.build(f)
+	if err != nil {
+		return nil, Stats{}, err
+	}
+	tables := Written(drafts)
+	return tables, b.stats(tables), nil
+}
+
+// build is Build, but for writing out the tables.
+func (b *builder) build(f *object.File) ([]Draft, error) {
 	switch f.Machine() {
 	case elf.EM_X86_64:
 		b.machine.arch = &amd64
 	case elf.EM_AARCH64:
 		b.machine.arch = &arm64
 	default:
-		return nil, Stats{}, fmt.Errorf("unwind tables for %v: %w", f.Machine(), errors.ErrUnsupported)
+		return nil, fmt.Errorf("unwind tables for %v: %w", f.Machine(), errors.ErrUnsupported)
 	}
 	sources := findSources(f)
 	b.prepare(f, sources)
@@ -95,19 +105,18 @@ func Build(f *object.File) ([]Table, Stats, error) {
 		if err != nil && sources[i].debug { // an extra, and corrupt: damage of compressed data shows as an error
 			b.unexpressed[ReasonMalformed]++
 		} else if err != nil {
-			return nil, Stats{}, fmt.Errorf("read %s: %w", sources[i].name, err)
+			return nil, fmt.Errorf("read %s: %w", sources[i].name, err)
 		}
 	}
 	b.addStubs(f)
 	b.addKept(f)
 	b.addRestorers(f)
 	if err := b.addGo(f); err != nil {
-		return nil, Stats{}, fmt.Errorf("read Go's function table: %w", err)
+		return nil, fmt.Errorf("read Go's function table: %w", err)
 	}
 	gos := goText(f)
 	b.addEntry(f, gos)
-	tables := b.assemble(gos)
-	return tables, b.stats(tables), nil
+	return b.assemble(gos), nil
 }
 
 // Bound is the most rows that Build will give for a file, from the sizes of

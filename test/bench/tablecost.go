@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/carverauto/serviceradar-profiler/object"
+	"github.com/carverauto/serviceradar-profiler/process"
 	"github.com/carverauto/serviceradar-profiler/sampler"
 	"github.com/carverauto/serviceradar-profiler/unwind"
 )
@@ -83,25 +84,23 @@ func makeTables(path string) (r tableRun, err error) {
 	for i := range tables {
 		r.code += int(tables[i].Limit - tables[i].Base)
 	}
-	r.fill, err = fillKernel(tables, r.rows, r.code)
+	r.fill, err = fillKernel(unwind.KeyOf(o, process.FileID{}), tables, r.rows, r.code)
 	return r, err
 }
 
-func fillKernel(tables []unwind.Table, rows, code int) (took time.Duration, err error) {
+func fillKernel(key unwind.Key, tables []unwind.Table, rows, code int) (took time.Duration, err error) {
 	s, err := sampler.OpenBPF(sampler.Options{})
 	if err != nil {
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
 	const spare = 1 << 20
-	if err := s.OpenTables(rows+rows/4+spare/8, code+spare); err != nil {
+	if err := s.OpenTables(sampler.TableNeed{Key: key, Rows: rows + rows/4 + spare/8, Code: code + spare}); err != nil {
 		return 0, err
 	}
 	begun := time.Now()
-	for i := range tables {
-		if _, err := s.AddTable(&tables[i]); err != nil {
-			return 0, err
-		}
+	if _, err := s.AddTables(key, unwind.Drafts(tables)); err != nil {
+		return 0, err
 	}
 	return time.Since(begun), nil
 }

@@ -90,7 +90,7 @@ func loading() (string, error) {
 	defer s.Close()
 	first := time.Since(began)
 	began = time.Now()
-	err = s.OpenTables(0, 0)
+	err = s.OpenTables()
 	details := fmt.Sprintf("%s loaded in %v, the walk by tables in %v more\n", s.Program(), first.Round(time.Millisecond), time.Since(began).Round(time.Millisecond))
 	loaded, listErr := ownPrograms()
 	for _, p := range loaded {
