@@ -22,9 +22,10 @@ import (
 )
 
 // What is kept in memory from session to session, so that the next one on the
-// same programs has it at once.
+// same programs has it at once. Tables are in the kernel too, where those of
+// large programs stay longer than here.
 const (
-	keptTables = 8 << 20 // bytes of unwind tables
+	keptTables = 2 << 20 // bytes of unwind tables
 	keptNames  = 4 << 20 // bytes of names
 )
 
