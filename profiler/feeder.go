@@ -5,6 +5,7 @@ package profiler
 import (
 	"cmp"
 	"fmt"
+	"runtime/debug"
 	"slices"
 	"sync"
 
@@ -33,6 +34,7 @@ type feeder struct {
 	cache   *unwind.Cache
 	told    func() // after there came tables
 	warning string // of the first table that could not be had
+	large   bool   // tables were made that took some megabytes
 
 	walks bool // guarded by collector.mu: the walk is loaded, the kernel can be told
 }
@@ -62,6 +64,10 @@ func (f *feeder) run(s sampler.Tables) {
 				f.warning = fmt.Sprintf("some code is walked by frame pointer: %v", err)
 			}
 			f.told() // the spare may lack room for them
+			if f.large {
+				f.large = false
+				debug.FreeOSMemory() // of what they were made from
+			}
 			select {
 			case <-f.stop:
 				return
@@ -190,11 +196,15 @@ func (f *feeder) add(o *opened) error {
 	return cmp.Or(err, f.tell())
 }
 
+// largeTable is about a megabyte of rows, for which twice as much is needed.
+const largeTable = 1 << 18
+
 func (f *feeder) build(file *object.File, key unwind.Key) ([]sampler.TableID, error) {
 	tables, err := f.cache.Tables(file, key)
 	if err != nil {
 		return nil, err
 	}
+	f.large = f.large || unwind.Bound(file) >= largeTable
 	return f.sampler.AddTables(key, tables)
 }
 
