@@ -25,18 +25,28 @@ type daemon struct {
 	tool *tool
 }
 
+// daemonProgram is the service's program and its certificates, made once: before
+// there are targets that take the CPUs.
+func (b *bench) daemonProgram() (program, certs string, err error) {
+	program, certs = b.file("serviceradar-profiler"), b.file("certs")
+	if _, err := os.Stat(program); err == nil {
+		return program, certs, nil
+	}
+	if err := b.buildCommand("serviceradar-profiler", program); err != nil {
+		return "", "", err
+	}
+	_, err = auth.WriteTryoutCertificates(certs, auth.Tryout{})
+	return program, certs, err
+}
+
 // serve starts the service on certificates of its own, and returns when it
 // answers.
 func (b *bench) serve() (*daemon, error) {
-	program, certs, config := b.file("serviceradar-profiler"), b.file("certs"), b.file("profiler.json")
-	if _, err := os.Stat(program); err != nil {
-		if err := b.buildCommand("serviceradar-profiler", program); err != nil {
-			return nil, err
-		}
-		if _, err := auth.WriteTryoutCertificates(certs, auth.Tryout{}); err != nil {
-			return nil, err
-		}
+	program, certs, err := b.daemonProgram()
+	if err != nil {
+		return nil, err
 	}
+	config := b.file("profiler.json")
 	address, err := freeAddress()
 	if err != nil {
 		return nil, err

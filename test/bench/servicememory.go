@@ -19,10 +19,14 @@ import (
 // kernel: idle, with one session, with ten at once.
 func (b *bench) serviceMemory() error {
 	out := table{title: "Memory of the service", columns: []string{"sessions", "process", "kernel", "sum"}}
-	one, err := b.urgent("split.c")
+	if _, _, err := b.daemonProgram(); err != nil {
+		return err
+	}
+	p, err := b.start("split.c", nil)
 	if err != nil {
 		return err
 	}
+	one := &target{"small C program", p.PID, p.Stop}
 	defer one.stop()
 	ten, err := b.tenTargets()
 	defer func() {
